@@ -1,0 +1,369 @@
+/*
+ * plan: after anything has happened, who gets a connection and what has to be started.
+ *
+ * For the oldest waiter the servers are asked once each, beginning with the one whose turn it is: no rate token: passed
+ * over; an idle connection: granted; else a dial (or the check of a connection idle for long) is started there if there
+ * are more waiters than supply, and the rest of the servers are asked for an idle connection all the same. So load goes
+ * round, and a server that does not answer costs nobody more than its patience, once.
+ */
+#include "pool/pool_private.h"
+
+static void plan_wake(struct pool *p, int64_t at_us)
+{
+	if (at_us < p->wake_us)
+		p->wake_us = at_us;
+}
+
+static size_t plan_quick_of(const struct list *l)
+{
+	size_t n = 0;
+
+	list_each(l, node)
+		n += !upstream_of(node)->slow;
+	return n;
+}
+
+/* Connections that will soon be idle without anybody doing more. Only what answers quickly counts. */
+static size_t plan_supply(const struct pool *p)
+{
+	static const enum up_state soon[] = {UP_DIALING, UP_SECURING, UP_LOGIN, UP_PROBING};
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_servers; i++)
+		for (size_t k = 0; p->servers[i]->state == SERVER_UP && k < sizeof(soon) / sizeof(soon[0]); k++)
+			n += plan_quick_of(&p->servers[i]->by_state[soon[k]]);
+	return n;
+}
+
+static bool plan_needs_check(const struct pool *p, const struct upstream *u, int64_t now_us)
+{
+	int64_t fresh = upstream_used_us(u);
+
+	if (!p->opts.has_health_check)
+		return false;
+	if (u->checked_us > fresh)
+		fresh = u->checked_us;
+	return now_us - fresh > p->opts.health_check_after_us;
+}
+
+static struct upstream *plan_oldest_of(const struct list *idle)
+{
+	struct upstream *best = NULL;
+
+	list_each(idle, n) {
+		if (!best || upstream_of(n)->created_us < best->created_us)
+			best = upstream_of(n);
+	}
+	return best;
+}
+
+/* The idle connection the reuse order names; expired ones on the way are closed. */
+static struct upstream *plan_pick_idle(struct pool *p, struct server *s, int64_t now_us)
+{
+	struct list *idle = &s->by_state[UP_IDLE];
+	enum err why;
+
+	while (idle->len > 0) {
+		struct upstream *u;
+
+		if (p->opts.reuse_order == REUSE_LIFO)
+			u = upstream_of(list_front(idle));
+		else if (p->opts.reuse_order == REUSE_FIFO)
+			u = upstream_of(list_back(idle));
+		else
+			u = plan_oldest_of(idle);
+		if (!upstream_expired(u, now_us, &why))
+			return u;
+		upstream_close(u, why, now_us);
+	}
+	return NULL;
+}
+
+static bool plan_rate_ready(struct pool *p, struct server *s, int64_t now_us)
+{
+	int64_t at = rate_ready_us(&s->rate, now_us);
+
+	if (at <= now_us)
+		return true;
+	p->stat.rate_limited++;
+	plan_wake(p, at);
+	return false;
+}
+
+static void plan_grant(struct pool *p, struct lease *l, struct upstream *u, int64_t now_us)
+{
+	list_remove(&l->node);
+	l->state = LEASE_HELD;
+	l->up = u;
+	l->granted_us = now_us;
+	u->lease = l;
+	rate_spend(&u->server->rate, now_us);
+	upstream_to(u, UP_LEASED, now_us);
+	if (u->leases++ > 0)
+		p->stat.leases_reused++;
+	u->last_leased_us = now_us;
+	p->stat.leases++;
+	hist_add(&p->stat.lease_wait, now_us - l->asked_us);
+	pool_push_effect(p, (struct effect){.kind = EFFECT_GRANT, .lease = l, .up = u});
+}
+
+/* No server answers quickly: the case in which a broken one may be tried before its backoff is over. */
+static bool plan_nobody_up(const struct pool *p)
+{
+	for (size_t i = 0; i < p->n_servers; i++)
+		if (p->servers[i]->state == SERVER_UP && p->servers[i]->dialable)
+			return false;
+	return true;
+}
+
+static bool plan_is_connect_error(enum err e)
+{
+	return e == ERR_REFUSED || e == ERR_UNREACHABLE || e == ERR_RESET || e == ERR_CONNECT_TIMEOUT;
+}
+
+/* When a server may be dialled: its backoff, shortened while somebody waits in vain and it merely refuses connections. */
+static int64_t plan_dial_at(const struct pool *p, const struct server *s)
+{
+	int64_t early = s->failed_us + s->opts.probe_interval_us;
+
+	if (s->state != SERVER_DOWN)
+		return INT64_MIN;
+	if (p->waiters.len > 0 && s->opts.probe_interval_us > 0 && plan_is_connect_error(s->last_error) &&
+	    early < s->retry_us && plan_nobody_up(p))
+		return early;
+	return s->retry_us;
+}
+
+static void plan_new_upstream(struct pool *p, struct server *s, struct permit permit, int64_t now_us)
+{
+	struct upstream *u = slab_get(&p->upstreams);
+	int64_t age = s->opts.max_age_us;
+
+	u->id = ++p->next_id;
+	u->server = s;
+	u->permit = permit;
+	u->created_us = u->state_us = now_us;
+	u->state = UP_DIALING;
+	u->expires_us = INT64_MAX;
+	if (age > 0)
+		u->expires_us = now_us + age - (int64_t)((double)age * s->opts.max_age_jitter * rng_unit(&p->rng)) + 1;
+	list_push_front(&s->by_state[UP_DIALING], &u->node);
+	upstream_set_deadline(u);
+	pool_push_effect(p, (struct effect){.kind = EFFECT_DIAL, .up = u});
+}
+
+/* Starts a dial if the server and the limits allow it. */
+static enum permit_result plan_dial(struct pool *p, struct server *s, int64_t now_us)
+{
+	struct permit permit = {0};
+	enum permit_result r = permit_take(&permit, &s->scope, &p->scope, p->budget);
+
+	if (r == PERMIT_OK)
+		plan_new_upstream(p, s, permit, now_us);
+	return r;
+}
+
+static bool plan_may_dial(struct pool *p, struct server *s, int64_t now_us)
+{
+	int64_t at = plan_dial_at(p, s);
+	size_t max = s->state == SERVER_UP ? (size_t)s->opts.max_concurrent_dials : 1;
+
+	if (!s->dialable || p->mode == POOL_SHUT || server_under_way(s) >= max)
+		return false;
+	if (at > now_us) {
+		plan_wake(p, at);
+		return false;
+	}
+	return true;
+}
+
+enum supply_result { SUPPLY_NONE, SUPPLY_STARTED, SUPPLY_NO_ROOM };
+
+/* One more connection from this server: the check of one that was idle for long, else a dial. */
+static enum supply_result plan_supply_from(struct pool *p, struct server *s, int64_t now_us)
+{
+	struct upstream *u = plan_pick_idle(p, s, now_us);
+
+	if (u && plan_needs_check(p, u, now_us)) {
+		if (s->state != SERVER_UP && s->by_state[UP_PROBING].len > 0)
+			return SUPPLY_NONE;
+		upstream_to(u, UP_PROBING, now_us);
+		pool_push_effect(p, (struct effect){.kind = EFFECT_PROBE, .up = u});
+		return SUPPLY_STARTED;
+	}
+	if (!plan_may_dial(p, s, now_us))
+		return SUPPLY_NONE;
+	switch (plan_dial(p, s, now_us)) {
+	case PERMIT_OK:
+		return SUPPLY_STARTED;
+	case PERMIT_POOL_FULL:
+	case PERMIT_BUDGET_SPENT:
+		return SUPPLY_NO_ROOM;
+	case PERMIT_SERVER_FULL:
+		break;
+	}
+	return SUPPLY_NONE;
+}
+
+/* Serves the oldest waiter from idle connections; what else is needed is started on the way. */
+static bool plan_serve_first(struct pool *p, int64_t now_us)
+{
+	struct lease *l = container_of(list_front(&p->waiters), struct lease, node);
+	bool started = false;
+
+	for (size_t i = 0; i < p->n_servers; i++) {
+		size_t at = (p->turn + i) % p->n_servers;
+		struct server *s = p->servers[at];
+		struct upstream *u;
+
+		if (!plan_rate_ready(p, s, now_us))
+			continue;
+		u = plan_pick_idle(p, s, now_us);
+		if (u && !plan_needs_check(p, u, now_us)) {
+			p->turn = (at + 1) % p->n_servers;
+			plan_grant(p, l, u, now_us);
+			return true;
+		}
+		if (!started && p->waiters.len > plan_supply(p))
+			started = plan_supply_from(p, s, now_us) == SUPPLY_STARTED;
+	}
+	if (started)
+		p->turn = (p->turn + 1) % p->n_servers;
+	return false;
+}
+
+/* Starts dials and checks until supply meets demand. Returns true when only a shared limit was in the way. */
+static bool plan_start_supply(struct pool *p, int64_t now_us)
+{
+	bool no_room = false;
+
+	for (size_t tried = 0; tried < p->n_servers && p->waiters.len > plan_supply(p);) {
+		struct server *s = p->servers[p->turn];
+		enum supply_result r = SUPPLY_NONE;
+
+		p->turn = (p->turn + 1) % p->n_servers;
+		if (rate_ready_us(&s->rate, now_us) <= now_us)
+			r = plan_supply_from(p, s, now_us);
+		no_room = no_room || r == SUPPLY_NO_ROOM;
+		tried = r == SUPPLY_STARTED && s->state == SERVER_UP ? 0 : tried + 1;
+	}
+	return no_room && p->waiters.len > plan_supply(p);
+}
+
+/* Keeps min_idle connections ready beyond those that waiters will take. */
+static bool plan_min_idle(struct pool *p, int64_t now_us)
+{
+	bool no_room = false;
+
+	if (p->mode != POOL_RUN)
+		return false;
+	for (size_t i = 0; i < p->n_servers; i++) {
+		struct server *s = p->servers[i];
+		size_t want = (size_t)s->opts.min_idle;
+
+		while (s->by_state[UP_IDLE].len + s->by_state[UP_PROBING].len + server_under_way(s) < want &&
+		       plan_may_dial(p, s, now_us)) {
+			enum permit_result r = plan_dial(p, s, now_us);
+
+			if (r == PERMIT_OK)
+				continue;
+			no_room = no_room || r == PERMIT_BUDGET_SPENT;
+			break;
+		}
+	}
+	return no_room;
+}
+
+/* Demand that nobody is about to meet. lease_wait = nonblock: those requests end now. */
+static void plan_refuse_nonblocking(struct pool *p, int64_t now_us)
+{
+	while (p->waiters.len > plan_supply(p)) {
+		struct lease *l = container_of(list_back(&p->waiters), struct lease, node);
+		enum err why = pool_why(p, now_us);
+
+		list_remove(&l->node);
+		l->state = LEASE_NONE;
+		p->stat.lease_failures[why == ERR_OK ? ERR_LIMIT : why]++;
+		pool_push_effect(p, (struct effect){.kind = EFFECT_REFUSE,
+						    .lease = l,
+						    .err = why == ERR_OK ? ERR_LIMIT : why});
+	}
+}
+
+void pool_refuse_waiters(struct pool *p, enum err why)
+{
+	while (p->waiters.len > 0) {
+		struct lease *l = container_of(list_front(&p->waiters), struct lease, node);
+
+		list_remove(&l->node);
+		l->state = LEASE_NONE;
+		p->stat.lease_failures[why]++;
+		pool_push_effect(p, (struct effect){.kind = EFFECT_REFUSE, .lease = l, .err = why});
+	}
+}
+
+/* The least recently used idle connection that may go; servers at their min_idle keep theirs. */
+static struct upstream *plan_lru(const struct pool *p)
+{
+	struct upstream *lru = NULL;
+
+	for (size_t i = 0; i < p->n_servers; i++) {
+		const struct list *idle = &p->servers[i]->by_state[UP_IDLE];
+		struct upstream *u;
+
+		if (idle->len == 0 || idle->len <= (size_t)p->servers[i]->opts.min_idle)
+			continue;
+		u = upstream_of(list_back(idle));
+		if (!lru || upstream_used_us(u) < upstream_used_us(lru))
+			lru = u;
+	}
+	return lru;
+}
+
+bool pool_evict_one(struct pool *p, enum err why, int64_t now_us)
+{
+	struct upstream *u = plan_lru(p);
+
+	if (!u)
+		return false;
+	upstream_close(u, why, now_us);
+	p->stat.evictions++;
+	return true;
+}
+
+/* A shared limit stands between a waiter and a dial: make room in the pool's own, or ask for room in the process'. */
+static void plan_make_room(struct pool *p, bool no_room, int64_t now_us)
+{
+	if (!no_room) {
+		if (list_is_on(&p->member.hungry))
+			budget_unwant(p->budget, &p->member);
+		return;
+	}
+	if (p->scope.max > 0 && p->scope.used >= p->scope.max) {
+		if (pool_count(p, UP_CLOSING) == 0)
+			pool_evict_one(p, ERR_EVICTED, now_us);
+	} else if (!list_is_on(&p->member.hungry)) {
+		budget_want(p->budget, &p->member);
+	}
+}
+
+void pool_plan(struct pool *p, int64_t now_us)
+{
+	const struct upstream *lru;
+	bool no_room = false;
+
+	p->wake_us = INT64_MAX;
+	while (p->waiters.len > 0 && plan_serve_first(p, now_us))
+		;
+	if (p->waiters.len > 0)
+		no_room = plan_start_supply(p, now_us);
+	if (p->waiters.len > 0 && p->opts.lease_wait == LEASE_NONBLOCK)
+		plan_refuse_nonblocking(p, now_us);
+	no_room = plan_min_idle(p, now_us) || (no_room && p->waiters.len > 0);
+	lru = plan_lru(p);
+	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX, memory_order_relaxed);
+	plan_make_room(p, no_room, now_us);
+	/* Somebody else hungers for a descriptor and this pool has one to spare. */
+	if (lru && budget_starved(p->budget) && pool_count(p, UP_CLOSING) == 0)
+		pool_evict_one(p, ERR_EVICTED, now_us);
+}

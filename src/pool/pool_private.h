@@ -1,0 +1,94 @@
+/*
+ * pool_private: what the files of pool/ share. pool.c: life cycle and events in; plan.c: who gets what, who is dialled;
+ * upstream.c: states and their moves; view.c: looking in. Nobody outside pool/ includes this.
+ */
+#ifndef LEASED_POOL_PRIVATE_H
+#define LEASED_POOL_PRIVATE_H
+
+#include "base/heap.h"
+#include "base/rng.h"
+#include "pool/pool.h"
+
+/*
+ * How far a server is trusted to answer a dial or check quickly. Only a SERVER_UP one's dials count as supply and go out
+ * max_concurrent_dials at a time; the others get one at a time.
+ *
+ *	UP --a dial or check outlasts patience--> SLOW --it succeeds--> UP
+ *	UP, SLOW --a dial or login fails--> DOWN (backoff) --one succeeds--> UP
+ */
+enum server_state { SERVER_UP, SERVER_SLOW, SERVER_DOWN };
+
+struct server {
+	char *name;
+	struct server_opts opts;
+	void *user;
+	struct pool *pool;
+	enum server_state state;
+	bool dialable;			/* it has an address */
+	struct permit_scope scope;
+	struct list by_state[UP_STATES];
+	struct rate rate;
+	struct backoff backoff;
+	int64_t retry_us;		/* DOWN: when it may be dialled again */
+	int64_t failed_us;		/* when the last failure was */
+	int64_t dial_avg_us;		/* smoothed time of good dials; 0: none yet */
+	unsigned failures;		/* in a row */
+	enum err last_error;
+};
+
+/* What the pool does with requests. */
+enum pool_mode { POOL_RUN, POOL_REFUSE, POOL_SHUT };
+
+struct pool {
+	char *name;
+	struct pool_opts opts;
+	enum pool_mode mode;
+	bool drain_wanted;		/* EFFECT_DRAINED is owed */
+	struct permit_scope scope;
+	struct budget *budget;
+	struct budget_member member;
+	struct server **servers;
+	size_t n_servers, turn;		/* turn: whose turn it is (round-robin) */
+	struct list waiters;
+	struct heap deadlines;		/* of upstreams */
+	int64_t wake_us;		/* when to look at the servers again; INT64_MAX: no need */
+	struct effect *fx;		/* a ring */
+	size_t fx_first, fx_len, fx_cap;
+	struct slab upstreams;
+	struct rng rng;
+	uint64_t next_id;
+	struct stat stat;
+};
+
+#define PATIENCE_MIN_US 25000
+
+static inline struct upstream *upstream_of(struct node *n)
+{
+	return container_of(n, struct upstream, node);
+}
+
+/* When an idle connection was last of use: its place in the eviction order. */
+static inline int64_t upstream_used_us(const struct upstream *u)
+{
+	return u->last_returned_us > u->connected_us ? u->last_returned_us : u->connected_us;
+}
+
+/* upstream.c */
+void upstream_to(struct upstream *u, enum up_state to, int64_t now_us);
+void upstream_close(struct upstream *u, enum err why, int64_t now_us);
+void upstream_to_idle(struct upstream *u, int64_t now_us);
+void upstream_set_deadline(struct upstream *u);
+bool upstream_expired(const struct upstream *u, int64_t now_us, enum err *why);
+bool up_state_is_dial(enum up_state s);
+size_t server_under_way(const struct server *s);	/* dials in any stage */
+
+/* plan.c */
+void pool_plan(struct pool *p, int64_t now_us);
+bool pool_evict_one(struct pool *p, enum err why, int64_t now_us);
+void pool_refuse_waiters(struct pool *p, enum err why);
+
+/* pool.c */
+void pool_push_effect(struct pool *p, struct effect e);
+int64_t server_patience_us(const struct server *s);
+
+#endif
