@@ -1,0 +1,153 @@
+/*
+ * relay: moves bytes of one direction. A forwarded byte is read into the loop's scratch and written at once; only what
+ * the destination refuses is kept, and the source is not read until it is gone. After some full reads in a row the
+ * direction is bulk: bytes then pass through a pipe in the kernel until a read comes back small.
+ */
+#include "serve/serve_private.h"
+
+#define RELAY_IOV 16
+#define RELAY_BULK_AFTER 4		/* full reads in a row */
+#define RELAY_BULK_LEAVE_BYTES 16384	/* a read smaller than this ends bulk */
+#define RELAY_PIPE_BYTES (1 << 20)
+
+void flow_init(struct flow *f, struct blocks *from, uint64_t *total)
+{
+	*f = (struct flow){.total = total};
+	buf_init(&f->pending, from);
+}
+
+void flow_clear(struct flow *f, struct loop *l)
+{
+	buf_clear(&f->pending);
+	if (f->pipe)
+		splice_return(l, &f->pipe);
+}
+
+bool flow_is_empty(const struct flow *f)
+{
+	return buf_len(&f->pending) == 0 && (!f->pipe || splice_held(f->pipe) == 0);
+}
+
+static void flow_count(struct flow *f, size_t n, struct loop *l)
+{
+	f->bytes += n;
+	*f->total += n;
+	f->last_us = loop_now_us(l);
+}
+
+/* The destination took less than it was given: wait for it, and for nothing more from the source. */
+static void relay_stall(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
+{
+	f->stalled_us = loop_now_us(l);
+	if (to)
+		stream_want(to, stream_wants(to) | STREAM_WANT_WRITE);
+	stream_want(from, stream_wants(from) & ~(unsigned)STREAM_WANT_READ);
+}
+
+static enum relay_result relay_splice(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
+{
+	size_t n = 0, out;
+	enum err e = splice_in(f->pipe, from, RELAY_PIPE_BYTES, &n);
+
+	if (e == ERR_AGAIN)
+		return RELAY_OK;
+	if (e == ERR_EOF)
+		return RELAY_EOF;
+	if (e != ERR_OK)
+		return RELAY_SOURCE_FAILED;
+	flow_count(f, n, l);
+	while (splice_held(f->pipe) > 0) {
+		e = splice_out(f->pipe, to, &out);
+		if (e == ERR_AGAIN) {
+			relay_stall(f, from, to, l);
+			return RELAY_OK;
+		}
+		if (e != ERR_OK)
+			return RELAY_SINK_FAILED;
+	}
+	if (n < RELAY_BULK_LEAVE_BYTES) {
+		splice_return(l, &f->pipe);
+		f->bulk = 0;
+	}
+	return RELAY_OK;
+}
+
+enum relay_result relay_in(struct flow *f, struct stream *from, struct stream *to, size_t high_water, struct loop *l)
+{
+	size_t cap = high_water < LOOP_SCRATCH_BYTES ? high_water : LOOP_SCRATCH_BYTES, n, done = 0;
+	uint8_t *p = loop_scratch(l);
+	enum err e;
+
+	if (f->pipe)
+		return relay_splice(f, from, to, l);
+	if (!to)
+		cap = high_water > buf_len(&f->pending) ? high_water - buf_len(&f->pending) : 0;
+	if (cap > LOOP_SCRATCH_BYTES)
+		cap = LOOP_SCRATCH_BYTES;
+	e = cap == 0 ? ERR_AGAIN : stream_read(from, p, cap, &n);
+	if (e == ERR_AGAIN)
+		return RELAY_OK;
+	if (e == ERR_EOF)
+		return RELAY_EOF;
+	if (e != ERR_OK)
+		return RELAY_SOURCE_FAILED;
+	flow_count(f, n, l);
+	if (to) {
+		e = stream_write(to, p, n, &done);
+		if (e == ERR_AGAIN)
+			done = 0;
+		else if (e != ERR_OK)
+			return RELAY_SINK_FAILED;
+	}
+	if (done < n) {
+		buf_append(&f->pending, p + done, n - done);
+		if (to || buf_len(&f->pending) >= high_water)
+			relay_stall(f, from, to, l);
+	}
+	f->bulk = n == cap ? f->bulk + 1 : 0;
+	if (to && f->bulk >= RELAY_BULK_AFTER && buf_len(&f->pending) == 0)
+		f->pipe = splice_borrow(l);
+	return RELAY_OK;
+}
+
+static enum err relay_flush(struct flow *f, struct stream *to)
+{
+	while (buf_len(&f->pending) > 0) {
+		struct iovec iov[RELAY_IOV];
+		int cnt = buf_iov(&f->pending, iov, RELAY_IOV);
+		size_t n;
+		enum err e = stream_writev(to, iov, cnt, &n);
+
+		if (e != ERR_OK)
+			return e;
+		buf_consume(&f->pending, n);
+	}
+	while (f->pipe && splice_held(f->pipe) > 0) {
+		size_t n;
+		enum err e = splice_out(f->pipe, to, &n);
+
+		if (e != ERR_OK)
+			return e;
+	}
+	return ERR_OK;
+}
+
+enum relay_result relay_out(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
+{
+	size_t before = buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0);
+	enum err e = relay_flush(f, to);
+
+	if (e != ERR_OK && e != ERR_AGAIN)
+		return RELAY_SINK_FAILED;
+	if (e == ERR_AGAIN) {
+		if (f->stalled_us == 0 || buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0) < before)
+			f->stalled_us = loop_now_us(l);
+		stream_want(to, stream_wants(to) | STREAM_WANT_WRITE);
+		return RELAY_OK;
+	}
+	f->stalled_us = 0;
+	stream_want(to, stream_wants(to) & ~(unsigned)STREAM_WANT_WRITE);
+	if (from && f->state == FLOW_OPEN)
+		stream_want(from, stream_wants(from) | STREAM_WANT_READ);
+	return RELAY_OK;
+}
