@@ -383,7 +383,7 @@ static bool repeat_suppress(enum log_level lv, const char *event, const char *po
 
 void log_event(enum log_level lv, const char *event, const struct log_field *fields)
 {
-	if (lv > log_level_now)
+	if (!log_wants(lv))
 		return;
 	pthread_mutex_lock(&log_state.lock);
 	if (!repeat_suppress(lv, event, log_pool_of(fields)))
@@ -396,7 +396,7 @@ void log_text(enum log_level lv, const char *event, const char *fmt, ...)
 	char msg[TEXT_BYTES];
 	va_list ap;
 
-	if (lv > log_level_now)
+	if (!log_wants(lv))
 		return;
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);

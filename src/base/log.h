@@ -55,10 +55,16 @@ void log_text(enum log_level lv, const char *event, const char *fmt, ...) __attr
 /* Now, for tests: replaces the wall clock of the lines and of the repeat limit. NULL: the real one. */
 void log_test_clock(int64_t (*wall_us)(void));
 
+/* The level may be changed by a reload while other threads log. */
+static inline int log_wants(enum log_level lv)
+{
+	return lv <= (enum log_level)__atomic_load_n(&log_level_now, __ATOMIC_RELAXED);
+}
+
 /* log_at(LOG_LV_INFO, "lease.wait", L_STR("pool", p), L_INT("client", id)): costs one compare when off. */
 #define log_at(lv, event, ...)                                                                                        \
 	do {                                                                                                          \
-		if ((lv) <= log_level_now)                                                                            \
+		if (log_wants(lv))                                                                                    \
 			log_event((lv), (event), (const struct log_field[]){__VA_ARGS__, {.kind = LOG_F_END}});       \
 	} while (0)
 
