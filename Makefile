@@ -17,7 +17,7 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(Q),@printf '  %-5s %s\n' '$(1)' '$(2)')
 
 # Goals that must run on a machine that has nothing yet.
-BARE_GOALS := clean distclean quickstart test packages help
+BARE_GOALS := clean distclean quickstart test format
 ifneq ($(or $(if $(MAKECMDGOALS),,all),$(filter-out $(BARE_GOALS),$(MAKECMDGOALS))),)
 include config.mk
 endif
@@ -73,7 +73,9 @@ UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 SIM_SRC := $(sort $(wildcard tests/sim/*.c))
 SIM := $(if $(SIM_SRC),$(BUILD)/tests/sim)
 # Every C file there is a program of its own.
-TOOL_SRC := $(sort $(wildcard tests/fake/*.c) $(wildcard tests/real/*.c))
+SHIM_SRC := $(wildcard tests/fake/failio.c)
+SHIMS := $(SHIM_SRC:tests/fake/%.c=$(BUILD)/tests/%.so)
+TOOL_SRC := $(filter-out $(SHIM_SRC),$(sort $(wildcard tests/fake/*.c) $(wildcard tests/real/*.c)))
 TOOLS := $(addprefix $(BUILD)/tests/,$(notdir $(TOOL_SRC:.c=)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_NAMES := $(FUZZ_SRC:tests/fuzz/%.c=%)
@@ -83,7 +85,7 @@ REPLAYS := $(FUZZ_NAMES:fuzz_%=$(BUILD)/tests/replay_%)
 PROGRAMS := $(if $(wildcard src/main.c),$(BUILD)/leased) $(if $(CTL_SRC),$(BUILD)/leasectl)
 
 all: $(PROGRAMS) $(BUILD)/libleased.a
-tests-build: all $(UNIT) $(SIM) $(TOOLS)
+tests-build: all $(UNIT) $(SIM) $(TOOLS) $(SHIMS)
 
 # ---- configure
 
@@ -103,7 +105,7 @@ config.mk: configure config.mk.in
 $(BUILD)/obj/%.o: %.c config.mk
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CPPFLAGS) $(CHECK_CFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)$(CC) $(if $(filter tests/%,$<),-Itests $(CHECK_CFLAGS)) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
 # An archive is made anew when its list of members changes, so that it never keeps a deleted file.
 define archive
@@ -118,6 +120,8 @@ endef
 $(eval $(call archive,libleased,$(LIB_SRC)))
 $(eval $(call archive,libsim,$(SIM_LIB_SRC)))
 $(eval $(call archive,libbase,$(BASE_SRC)))
+# What unit tests share; each takes what it needs of it.
+$(eval $(call archive,libunit,$(UNIT_HELP_SRC)))
 
 link = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 
@@ -129,7 +133,7 @@ $(BUILD)/leasectl: $(call objs,$(CTL_SRC)) $(BUILD)/libbase.a
 	$(call say,LD,$@)
 	$(Q)$(link) $(JANSSON_LIBS)
 
-$(UNIT): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call objs,$(UNIT_HELP_SRC)) $(BUILD)/libleased.a
+$(UNIT): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libunit.a $(BUILD)/libleased.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(link) $(CHECK_LIBS) $(LIBS)
@@ -147,6 +151,12 @@ $(BUILD)/tests/$(notdir $(1:.c=)): $(call objs,$(1)) $(BUILD)/libbase.a
 endef
 $(foreach t,$(TOOL_SRC),$(eval $(call tool,$(t))))
 
+# Preloaded into a program under test; never sanitized itself.
+$(SHIMS): $(BUILD)/tests/%.so: tests/fake/%.c config.mk
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -std=gnu11 $(WARN) -O1 -g -D_GNU_SOURCE -U_FORTIFY_SOURCE -fPIC -fvisibility=hidden -shared -o $@ $< -ldl
+
 $(REPLAYS): $(BUILD)/tests/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay_main.o $(BUILD)/libleased.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -159,6 +169,156 @@ $(FUZZERS): $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/lib
 
 -include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
 
+# ---- check
+
+PYTHON ?= /usr/bin/python3
+CLANG ?= $(or $(shell command -v clang-14),clang)
+SIM_SEEDS ?= 1000
+SIM_ARGS ?= --twice
+FUZZ_SECS ?= 60
+# Which end-to-end tests; empty: none.
+REAL ?= $(sort $(wildcard tests/real/test_*.py))
+REAL_ARGS ?=
+STEP_SECS ?= 600
+# Rows without a test, and layout that differs from clang-format's, fail the check.
+ROWS_STRICT ?= 0
+FORMAT_STRICT ?= 0
+RESULTS ?=
+export ROWS_STRICT
+
+SLOW_asan := 3
+SLOW_tsan := 5
+SLOW_coverage := 2
+SANITIZER_ENV := ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+REAL_ENV = LEASED_BIN=$(abspath $(BUILD)/leased) LEASECTL_BIN=$(abspath $(BUILD)/leasectl) \
+	FAILIO_SO=$(abspath $(BUILD)/tests/failio.so) LEASED_SLOW=$(or $(SLOW_$(VARIANT)),1)
+run = $(PYTHON) tests/run.py -t $(STEP_SECS) -l $(BUILD)/log $(if $(RESULTS),-r $(RESULTS))
+# One step a line, "name: command".
+define newline
+
+
+endef
+steps = $(file >$(BUILD)/$(1).steps,$(subst @@,$(newline),$(strip $(2))))$(run) $(3) $(BUILD)/$(1).steps
+
+LINTS = layers: tests/lint/layers.py@@words: tests/lint/words.py@@ \
+	headers: tests/lint/headers.sh $(CC) $(ALL_CPPFLAGS) -std=gnu11 $(WARN) -Wno-unused -Werror <$(BUILD)/headers@@ \
+	format: tests/lint/format.sh$(if $(filter 1,$(FORMAT_STRICT)),, 2>&1 | tail -n1 || true)@@ \
+	units: tests/lint/units.sh@@manuals: tests/lint/manuals.sh@@rows: tests/lint/rows.py --check@@ \
+	$(if $(and $(HARDENED),$(PROGRAMS)),binary: tests/lint/binary.sh $(PROGRAMS)@@) \
+	$(foreach t,$(sort $(wildcard tests/lint/check_*)),$(notdir $(t)): BUILD=$(BUILD) $(t)@@)
+UNITS = $(foreach t,$(UNIT),unit/$(notdir $(t)): $(SANITIZER_ENV) $(t)@@)
+CORPUS = $(foreach t,$(REPLAYS),$(notdir $(t)): $(t) $(wildcard tests/fuzz/corpus/$(t:$(BUILD)/tests/replay_%=%))@@)
+SIMS = $(if $(SIM),sim: $(SANITIZER_ENV) $(SIM) --seeds $(SIM_SEEDS) $(SIM_ARGS)@@)
+REALS = $(foreach t,$(REAL),real/$(notdir $(t:.py=)): $(SANITIZER_ENV) $(REAL_ENV) $(PYTHON) -m pytest $(t) $(REAL_ARGS)@@)
+
+check: tests-build $(REPLAYS)
+	$(file >$(BUILD)/headers,$(subst $(eval) ,$(newline),$(HEADERS)))
+	@$(call steps,check,$(LINTS) $(UNITS) $(CORPUS) $(SIMS),-j2)
+
+lint: all
+	$(file >$(BUILD)/headers,$(subst $(eval) ,$(newline),$(HEADERS)))
+	@$(call steps,lint,$(LINTS),-j2)
+
+# In order: these judge time, and some use the whole machine.
+check-real: tests-build
+	@$(call steps,real,$(REALS))
+
+check-dynamic: tests-build
+	@$(call steps,dynamic,$(UNITS) $(SIMS),-j2)
+	$(if $(strip $(REAL)),@$(call steps,real,$(REALS)))
+
+SAN_SEEDS ?= 200
+check-asan:
+	$(MAKE) BUILD=build-asan VARIANT=asan SIM_SEEDS=$(SAN_SEEDS) check-dynamic
+check-tsan:
+	$(MAKE) BUILD=build-tsan VARIANT=tsan SIM_SEEDS=$(SAN_SEEDS) check-dynamic
+
+# gcc and clang build everything without a warning.
+check-warnings:
+	$(MAKE) BUILD=build-gcc WERROR=1 tests-build
+	$(MAKE) BUILD=build-clang WERROR=1 CC=$(CLANG) tests-build
+
+check-systemd: all
+	tests/real/nested_systemd.sh $(BUILD)
+
+fuzz-smoke:
+	$(MAKE) BUILD=build/fuzz VARIANT=fuzz CC=$(CLANG) fuzz-run
+
+fuzz-run: $(FUZZERS)
+	@mkdir -p $(FUZZ_NAMES:%=$(BUILD)/corpus/%)
+	@$(call steps,fuzz,$(foreach f,$(FUZZ_NAMES),$(f): $(BUILD)/tests/$(f) -max_total_time=$(FUZZ_SECS) -timeout=5 \
+		-rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$(BUILD)/ $(addprefix -dict=,$(wildcard tests/fuzz/$(f:fuzz_%=%).dict)) \
+		$(BUILD)/corpus/$(f) $(wildcard tests/fuzz/corpus/$(f:fuzz_%=%))@@),-j2)
+
+coverage:
+	$(MAKE) BUILD=build-coverage VARIANT=coverage SIM_SEEDS=$(SAN_SEEDS) SIM_ARGS= check-dynamic
+	tests/coverage.sh build-coverage
+
+-include $(wildcard tests/bench/bench.mk)
+ifeq ($(wildcard tests/bench/bench.mk),)
+bench: all
+	tests/bench/run $(BENCH)
+endif
+
+# ---- for people who change the source
+
+format:
+	find src tests -name '*.[ch]' -print0 | xargs -0 clang-format-14 -i
+
+tidy: config.mk
+	clang-tidy-14 --quiet $(LIB_SRC) $(CTL_SRC) $(wildcard src/main.c) -- $(ALL_CPPFLAGS) -std=gnu11
+
+# What is generated into the repository from tables and markers.
+docs: all
+	tests/lint/metrics_man.py > man/leased-metrics.7
+	tests/lint/rows.py --write
+
+# ---- install
+
+sysusersdir = $(prefix)/lib/sysusers.d
+tmpfilesdir = $(prefix)/lib/tmpfiles.d
+completiondir = $(datadir)/bash-completion/completions
+INSTALL ?= install
+UNITFILES := $(wildcard systemd/*.service systemd/*.socket)
+MANUALS := $(sort $(wildcard man/*.[1-8]))
+# Units name the places this build installs to.
+placed = sed 's,/usr/sbin/leased,$(sbindir)/leased,g; s,/etc/leased,$(sysconfdir)/leased,g'
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(systemdsystemunitdir) $(DESTDIR)$(sysusersdir) \
+		$(DESTDIR)$(tmpfilesdir) $(DESTDIR)$(completiondir) $(DESTDIR)$(sysconfdir)/leased \
+		$(DESTDIR)$(sysconfdir)/logrotate.d $(DESTDIR)$(docdir)/examples
+	$(INSTALL) -m 755 $(BUILD)/leased $(DESTDIR)$(sbindir)/leased
+	$(INSTALL) -m 755 $(BUILD)/leasectl $(DESTDIR)$(bindir)/leasectl
+	for m in $(MANUALS); do $(INSTALL) -D -m 644 $$m $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/} || exit 1; done
+	for u in $(UNITFILES); do $(placed) $$u > $(DESTDIR)$(systemdsystemunitdir)/$${u##*/} || exit 1; done
+	$(INSTALL) -m 644 systemd/sysusers.d/leased.conf $(DESTDIR)$(sysusersdir)/leased.conf
+	$(INSTALL) -m 644 systemd/tmpfiles.d/leased.conf $(DESTDIR)$(tmpfilesdir)/leased.conf
+	$(INSTALL) -m 644 contrib/leasectl.bash $(DESTDIR)$(completiondir)/leasectl
+	$(INSTALL) -m 644 contrib/leased.logrotate $(DESTDIR)$(sysconfdir)/logrotate.d/leased
+	test -e $(DESTDIR)$(sysconfdir)/leased/leased.conf || \
+		$(INSTALL) -m 644 conf/leased.conf $(DESTDIR)$(sysconfdir)/leased/leased.conf
+	$(INSTALL) -m 644 README.md SECURITY.md THREAT-MODEL.md LICENSE $(DESTDIR)$(docdir)
+	$(INSTALL) -m 644 conf/leased.conf $(wildcard conf/examples/*.conf systemd/leased.service.d-examples/*.conf) \
+		$(DESTDIR)$(docdir)/examples
+
+# Leaves the configuration.
+uninstall:
+	rm -f $(DESTDIR)$(sbindir)/leased $(DESTDIR)$(bindir)/leasectl $(DESTDIR)$(sysusersdir)/leased.conf \
+		$(DESTDIR)$(tmpfilesdir)/leased.conf $(DESTDIR)$(completiondir)/leasectl $(DESTDIR)$(sysconfdir)/logrotate.d/leased \
+		$(foreach u,$(UNITFILES),$(DESTDIR)$(systemdsystemunitdir)/$(notdir $(u)))
+	for m in $(MANUALS); do rm -f $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/}; done
+	rm -rf $(DESTDIR)$(docdir)
+
+# ---- on a machine that has nothing yet (as root)
+
+quickstart:
+	@sh tests/quickstart.sh
+
+test:
+	@sh tests/test.sh
+
 # ---- house keeping
 
 clean:
@@ -168,4 +328,5 @@ distclean: clean
 	rm -rf config.mk config.log config.status configure configure~ autom4te.cache
 
 always:
-.PHONY: all tests-build clean distclean always
+.PHONY: all tests-build check lint check-real check-dynamic check-asan check-tsan check-warnings check-systemd fuzz-smoke \
+	fuzz-run coverage bench format tidy docs install uninstall quickstart test clean distclean always
