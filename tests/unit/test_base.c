@@ -230,6 +230,20 @@ START_TEST(mem_helpers)
 }
 END_TEST
 
+/* The sanitizers ask for their options here: malloc is to fail like the real one. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
 START_TEST(mem_alloc_without_memory_aborts)
 {
 	mem_free(mem_alloc(SIZE_MAX / 2));
