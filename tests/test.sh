@@ -1,0 +1,38 @@
+#!/bin/sh
+# `make test`: everything, in under ten minutes on two processors. Root may be needed to install packages, and is for the
+# tests that make network namespaces or lower limits.
+#
+#	TEST_SANITIZERS=0    leaves the sanitizer builds out
+#	FUZZ_SECS=5          for each fuzz target
+cd "$(dirname "$0")/.." || exit 1
+start=$(date +%s)
+sh tests/packages.sh build test || exit 1
+
+jobs=-j$(nproc)
+mkdir -p build
+results=$PWD/build/results
+: > "$results"
+bad() { awk '$2 > 0 { n++ } END { print n + 0 }' "$results"; }
+# step NAME MAKE-ARGUMENTS...: goes on after a failure, so that the summary is whole; what could not even be built counts.
+step() {
+	name=$1
+	shift
+	echo "== $name"
+	before=$(bad)
+	if ! make -s --no-print-directory "$jobs" RESULTS="$results" "$@" && [ "$(bad)" = "$before" ]; then
+		echo "0 1 $name" >> "$results"
+	fi
+}
+step check check
+step check-real check-real
+if [ "${TEST_SANITIZERS:-1}" = 1 ]; then
+	step check-asan SAN_SEEDS="${SAN_SEEDS:-100}" REAL="${SAN_REAL-}" check-asan
+	step check-tsan SAN_SEEDS="${SAN_SEEDS:-50}" REAL="${SAN_REAL-}" check-tsan
+fi
+step fuzz-smoke FUZZ_SECS="${FUZZ_SECS:-5}" fuzz-smoke
+step check-warnings check-warnings && echo "1 0 check-warnings" >> "$results"
+if [ -n "$SUDO_UID" ]; then
+	chown -R "$SUDO_UID:$SUDO_GID" build build-* config.mk config.log config.status configure autom4te.cache 2>/dev/null
+fi
+echo "== $(($(date +%s) - start)) s"
+exec /usr/bin/python3 tests/run.py --sum "$results"
