@@ -157,9 +157,10 @@ static void pool_check_drained(struct pool *p)
 bool pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us)
 {
 	struct upstream *u = l->up;
-	enum err verdict = release_verdict(p, u, now_us);
+	enum err verdict;
 
 	BUG_ON(l->state != LEASE_HELD || u->state != UP_LEASED || u->lease != l);
+	verdict = release_verdict(p, u, now_us);
 	p->stat.leases_returned++;
 	hist_add(&p->stat.lease_hold, now_us - l->granted_us);
 	l->state = LEASE_NONE;
