@@ -63,7 +63,7 @@ class Behaviour:
     close_after: int = 0            # end of stream after so many replies
     close_idle: float = 0.0         # end of stream after so many seconds without a request
     stall: bool = False             # says nothing more, reads on
-    read_stop: int = -1             # stops reading after so many bytes (a slow reader; small receive buffer)
+    read_stop: int = -1             # stops reading after so many bytes (a slow reader; receive buffer of 256 KiB)
     read_rate: int = 0              # reads at most so many bytes per second
     on_eof: str = "close"           # the peer's end of stream: close | hold | or a text that is said before closing
     pong: bytes = b"+PONG\r\n"
@@ -510,7 +510,7 @@ class BadServer:
         c = Conn(self, self.accepted, sock, peer, beh)
         self.conns[c.id] = c
         if beh.read_stop >= 0 or beh.read_rate:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         self.live += 1
         self.peak = max(self.peak, self.live)
         c.start()
