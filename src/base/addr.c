@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HOST_MAX 253
+#define HOST_MAX  253
 #define LABEL_MAX 63
-#define UN_HEAD offsetof(struct sockaddr_un, sun_path)
+#define UN_HEAD	  offsetof(struct sockaddr_un, sun_path)
 
 static bool addr_is_digit(char c)
 {
@@ -25,7 +25,7 @@ static bool addr_is_label_char(char c)
 static const char *addr_check_name(const char *s)
 {
 	size_t label = 0, n = strlen(s);
-	bool digits = true;	/* the last label's characters are all digits */
+	bool digits = true; /* the last label's characters are all digits */
 
 	if (n > HOST_MAX)
 		return "host name is longer than 253 bytes";
@@ -248,8 +248,7 @@ int addr_equal(const struct addr *a, const struct addr *b)
 	case AF_INET:
 		return a->u.in.sin_port == b->u.in.sin_port && a->u.in.sin_addr.s_addr == b->u.in.sin_addr.s_addr;
 	case AF_INET6:
-		return a->u.in6.sin6_port == b->u.in6.sin6_port &&
-		       a->u.in6.sin6_scope_id == b->u.in6.sin6_scope_id &&
+		return a->u.in6.sin6_port == b->u.in6.sin6_port && a->u.in6.sin6_scope_id == b->u.in6.sin6_scope_id &&
 		       memcmp(&a->u.in6.sin6_addr, &b->u.in6.sin6_addr, sizeof(struct in6_addr)) == 0;
 	case AF_UNIX:
 		return addr_unix_len(a) == addr_unix_len(b) &&

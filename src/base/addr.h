@@ -30,16 +30,16 @@ enum addr_kind { ADDR_NUMERIC, ADDR_NAME, ADDR_UNIX, ADDR_SYSTEMD };
 /* A parsed address text. */
 struct addr_spec {
 	enum addr_kind kind;
-	char host[256];		/* ADDR_NAME: the name; ADDR_SYSTEMD: the socket's name */
+	char host[256]; /* ADDR_NAME: the name; ADDR_SYSTEMD: the socket's name */
 	uint16_t port;
-	struct addr addr;	/* ADDR_NUMERIC, ADDR_UNIX */
+	struct addr addr; /* ADDR_NUMERIC, ADDR_UNIX */
 };
 
 #define ADDR_TEXT_MAX 128
 
 /* why (out, may be NULL): a static sentence fragment that says what is wrong. */
 enum err addr_parse(const char *text, struct addr_spec *out, const char **why) MUST_CHECK;
-void addr_format(const struct addr *a, char *out, size_t cap);	/* "127.0.0.1:80", "[::1]:80", "unix:/x" */
+void addr_format(const struct addr *a, char *out, size_t cap); /* "127.0.0.1:80", "[::1]:80", "unix:/x" */
 int addr_equal(const struct addr *a, const struct addr *b);
 void addr_set_port(struct addr *a, uint16_t port);
 

@@ -8,7 +8,7 @@
 
 struct block {
 	struct block *next;
-	uint32_t begin, end;	/* the bytes in use: data[begin..end) */
+	uint32_t begin, end; /* the bytes in use: data[begin..end) */
 	uint8_t data[];
 };
 

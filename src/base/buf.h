@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define BUF_BLOCK_BYTES 4096	/* with the block's header */
+#define BUF_BLOCK_BYTES 4096 /* with the block's header */
 
 struct block;
 
@@ -33,12 +33,15 @@ struct buf {
 	size_t len;
 };
 
-void blocks_init(struct blocks *b, size_t keep);	/* plain memory */
-void blocks_done(struct blocks *b);			/* asserts nused == 0 */
+void blocks_init(struct blocks *b, size_t keep); /* plain memory */
+void blocks_done(struct blocks *b);		 /* asserts nused == 0 */
 
 void buf_init(struct buf *b, struct blocks *from);
-void buf_clear(struct buf *b);				/* drops all bytes, gives all blocks back */
-static inline size_t buf_len(const struct buf *b) { return b->len; }
+void buf_clear(struct buf *b); /* drops all bytes, gives all blocks back */
+static inline size_t buf_len(const struct buf *b)
+{
+	return b->len;
+}
 void buf_append(struct buf *b, const void *p, size_t n);
 /* The first contiguous run of bytes; *n is 0 when empty. */
 const uint8_t *buf_peek(const struct buf *b, size_t *n);
@@ -46,6 +49,6 @@ const uint8_t *buf_peek(const struct buf *b, size_t *n);
 int buf_iov(const struct buf *b, struct iovec *iov, int max);
 /* Copies up to n bytes from the front without consuming; returns how many. */
 size_t buf_copy(const struct buf *b, void *dst, size_t n);
-void buf_consume(struct buf *b, size_t n);		/* n <= buf_len() */
+void buf_consume(struct buf *b, size_t n); /* n <= buf_len() */
 
 #endif

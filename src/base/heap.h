@@ -13,7 +13,7 @@
 struct heap_entry {
 	int64_t at_us;
 	uint64_t seq;
-	size_t pos;		/* index + 1; 0: not in a heap */
+	size_t pos; /* index + 1; 0: not in a heap */
 };
 
 struct heap {
@@ -22,10 +22,13 @@ struct heap {
 	uint64_t seq;
 };
 
-void heap_free(struct heap *h);					/* frees the array, not the entries */
-void heap_set(struct heap *h, struct heap_entry *e, int64_t at_us);	/* inserts, or moves if already in */
-void heap_remove(struct heap *h, struct heap_entry *e);		/* no-op when not in */
-struct heap_entry *heap_min(const struct heap *h);		/* NULL: empty */
-static inline int heap_has(const struct heap_entry *e) { return e->pos != 0; }
+void heap_free(struct heap *h);					    /* frees the array, not the entries */
+void heap_set(struct heap *h, struct heap_entry *e, int64_t at_us); /* inserts, or moves if already in */
+void heap_remove(struct heap *h, struct heap_entry *e);		    /* no-op when not in */
+struct heap_entry *heap_min(const struct heap *h);		    /* NULL: empty */
+static inline int heap_has(const struct heap_entry *e)
+{
+	return e->pos != 0;
+}
 
 #endif

@@ -15,15 +15,15 @@ struct list;
 
 struct node {
 	struct node *next, *prev;
-	struct list *list;	/* NULL: on no list */
+	struct list *list; /* NULL: on no list */
 };
 
 struct list {
-	struct node head;	/* sentinel; head.next is the first */
+	struct node head; /* sentinel; head.next is the first */
 	size_t len;
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -102,7 +102,7 @@ static inline struct node *list_prev(const struct node *n)
 }
 
 /* Walks a list; the current node may be removed inside the loop, others may not. */
-#define list_each(l, n) \
+#define list_each(l, n)                                                                                              \
 	for (struct node *n = (l)->head.next, *n##_next = n->next; n != &(l)->head; n = n##_next, n##_next = n->next)
 
 #endif

@@ -21,21 +21,21 @@
 
 #include "base/mem.h"
 
-#define LINE_BYTES 4096		/* not above PIPE_BUF: a writable pipe takes it whole, at once */
-#define LINE_TAIL 8		/* room kept for what closes a line */
-#define TEXT_BYTES 2048
-#define WIRE_BYTES 64
-#define REPEAT_MAX 10
-#define REPEAT_US INT64_C(1000000)
-#define REPEATS 64
-#define SYSLOG_PATH "/dev/log"
+#define LINE_BYTES    4096 /* not above PIPE_BUF: a writable pipe takes it whole, at once */
+#define LINE_TAIL     8	   /* room kept for what closes a line */
+#define TEXT_BYTES    2048
+#define WIRE_BYTES    64
+#define REPEAT_MAX    10
+#define REPEAT_US     INT64_C(1000000)
+#define REPEATS	      64
+#define SYSLOG_PATH   "/dev/log"
 #define SYSLOG_DAEMON (3 << 3)
 
 struct line {
 	char text[LINE_BYTES];
 	size_t len;
-	bool full;		/* the last put did not fit */
-	bool first;		/* no separator before the next field */
+	bool full;  /* the last put did not fit */
+	bool first; /* no separator before the next field */
 };
 
 /* One level, event and pool seen lately. */
@@ -43,12 +43,12 @@ struct repeat {
 	char event[48], pool[64];
 	enum log_level level;
 	int64_t since_us;
-	uint64_t seen, suppressed;	/* in the second that began at since_us */
+	uint64_t seen, suppressed; /* in the second that began at since_us */
 };
 
 static const struct {
 	const char *name;
-	int priority;		/* syslog's and journald's number */
+	int priority; /* syslog's and journald's number */
 } log_levels[] = {{"error", 3}, {"warning", 4}, {"notice", 5}, {"info", 6}, {"debug", 7}};
 
 enum log_level log_level_now = LOG_LV_INFO;
@@ -57,13 +57,13 @@ static struct {
 	pthread_mutex_t lock;
 	enum log_target target;
 	enum log_format format;
-	int fd;			/* file or syslog socket; -1: none (stderr needs no fd of its own) */
+	int fd; /* file or syslog socket; -1: none (stderr needs no fd of its own) */
 	char *file;
-	bool journald;		/* stderr goes to journald: priority prefix, no time */
+	bool journald; /* stderr goes to journald: priority prefix, no time */
 	uint64_t dropped;
 	int64_t (*wall_us)(void);
 	struct repeat repeats[REPEATS];
-	size_t nsuppressed;	/* how many of repeats[] have something to report */
+	size_t nsuppressed; /* how many of repeats[] have something to report */
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
 
 static int64_t log_now_us(void)
@@ -201,8 +201,9 @@ static void line_syslog_head(struct line *l, enum log_level lv)
 
 	localtime_r(&sec, &tm);
 	strftime(when, sizeof(when), "%b %e %H:%M:%S", &tm);
-	line_put(l, head, (size_t)snprintf(head, sizeof(head), "<%d>%s leased[%d]: ",
-					   SYSLOG_DAEMON | log_levels[lv].priority, when, (int)getpid()));
+	line_put(l, head,
+		 (size_t)snprintf(head, sizeof(head), "<%d>%s leased[%d]: ", SYSLOG_DAEMON | log_levels[lv].priority,
+				  when, (int)getpid()));
 }
 
 /* Everything before the fields: who reads the line decides on prefix and time, the format on the rest. */
@@ -318,11 +319,12 @@ static void repeat_report(struct repeat *r)
 	if (!r->suppressed)
 		return;
 	if (r->pool[0])
-		log_line(r->level, r->event, (const struct log_field[]){L_STR("pool", r->pool),
-			 L_INT("suppressed", r->suppressed), {.kind = LOG_F_END}});
+		log_line(r->level, r->event,
+			 (const struct log_field[]){
+				 L_STR("pool", r->pool), L_INT("suppressed", r->suppressed), {.kind = LOG_F_END}});
 	else
-		log_line(r->level, r->event, (const struct log_field[]){
-			 L_INT("suppressed", r->suppressed), {.kind = LOG_F_END}});
+		log_line(r->level, r->event,
+			 (const struct log_field[]){L_INT("suppressed", r->suppressed), {.kind = LOG_F_END}});
 	r->suppressed = 0;
 	log_state.nsuppressed--;
 }

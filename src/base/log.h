@@ -24,7 +24,7 @@ struct log_opts {
 	enum log_target target;
 	enum log_format format;
 	enum log_level level;
-	const char *file;	/* LOG_TO_FILE */
+	const char *file; /* LOG_TO_FILE */
 };
 
 /* A field of a line: build with the L_ macros. */
@@ -35,12 +35,13 @@ struct log_field {
 	const char *str;
 };
 
-#define L_STR(k, v) ((struct log_field){.key = (k), .kind = LOG_F_STR, .str = (v)})	/* ours: trusted text */
-#define L_WIRE(k, v, n) ((struct log_field){.key = (k), .kind = LOG_F_WIRE, .str = (const char *)(v), .num = (int64_t)(n)})
+#define L_STR(k, v) ((struct log_field){.key = (k), .kind = LOG_F_STR, .str = (v)}) /* ours: trusted text */
+#define L_WIRE(k, v, n)                                                                                              \
+	((struct log_field){.key = (k), .kind = LOG_F_WIRE, .str = (const char *)(v), .num = (int64_t)(n)})
 #define L_INT(k, v) ((struct log_field){.key = (k), .kind = LOG_F_INT, .num = (int64_t)(v)})
-#define L_ERR(v) ((struct log_field){.key = "reason", .kind = LOG_F_ERR, .num = (v)})
+#define L_ERR(v)    ((struct log_field){.key = "reason", .kind = LOG_F_ERR, .num = (v)})
 
-extern enum log_level log_level_now;	/* read-only outside log.c */
+extern enum log_level log_level_now; /* read-only outside log.c */
 
 enum err log_open(const struct log_opts *o) MUST_CHECK;
 void log_reopen(void);
@@ -62,10 +63,10 @@ static inline int log_wants(enum log_level lv)
 }
 
 /* log_at(LOG_LV_INFO, "lease.wait", L_STR("pool", p), L_INT("client", id)): costs one compare when off. */
-#define log_at(lv, event, ...)                                                                                        \
-	do {                                                                                                          \
-		if (log_wants(lv))                                                                                    \
-			log_event((lv), (event), (const struct log_field[]){__VA_ARGS__, {.kind = LOG_F_END}});       \
+#define log_at(lv, event, ...)                                                                                       \
+	do {                                                                                                         \
+		if (log_wants(lv))                                                                                   \
+			log_event((lv), (event), (const struct log_field[]){__VA_ARGS__, {.kind = LOG_F_END}});      \
 	} while (0)
 
 #endif

@@ -69,14 +69,10 @@ char *mem_printf(const char *fmt, ...)
 	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vasprintf(&s, fmt, ap);
 	va_end(ap);
-	BUG_ON(n < 0);
-	s = mem_alloc((size_t)n + 1);
-	va_start(ap, fmt);
-	n = vsnprintf(s, (size_t)n + 1, fmt, ap);
-	va_end(ap);
-	BUG_ON(n < 0);
+	if (n < 0)
+		bug_at("out of memory", __FILE__, __LINE__);
 	return s;
 }
 

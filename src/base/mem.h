@@ -12,14 +12,14 @@
 
 /* Prints the condition and place with write(2), then abort(). Stays on in release builds. */
 _Noreturn void bug_at(const char *cond, const char *file, int line);
-#define BUG_ON(cond)                                                                                                  \
-	do {                                                                                                          \
-		if (__builtin_expect(!!(cond), 0))                                                                    \
-			bug_at(#cond, __FILE__, __LINE__);                                                            \
+#define BUG_ON(cond)                                                                                                 \
+	do {                                                                                                         \
+		if (__builtin_expect(!!(cond), 0))                                                                   \
+			bug_at(#cond, __FILE__, __LINE__);                                                           \
 	} while (0)
 
-void *mem_alloc(size_t n);			/* zeroed; aborts when out of memory */
-void *mem_realloc(void *p, size_t n);		/* aborts when out of memory */
+void *mem_alloc(size_t n);	      /* zeroed; aborts when out of memory */
+void *mem_realloc(void *p, size_t n); /* aborts when out of memory */
 char *mem_strdup(const char *s);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *p);
@@ -28,14 +28,14 @@ void mem_free(void *p);
 
 /* A free list of equal objects; owned by one thread. */
 struct slab {
-	size_t size;		/* bytes of one object */
+	size_t size; /* bytes of one object */
 	void *free;
-	size_t nfree, nused, keep;	/* keep: how many free ones are kept (rest goes back to malloc) */
+	size_t nfree, nused, keep; /* keep: how many free ones are kept (rest goes back to malloc) */
 };
 
 void slab_init(struct slab *s, size_t size, size_t keep);
-void *slab_get(struct slab *s);			/* zeroed */
+void *slab_get(struct slab *s); /* zeroed */
 void slab_put(struct slab *s, void *p);
-void slab_done(struct slab *s);			/* frees the free ones; asserts that none is in use */
+void slab_done(struct slab *s); /* frees the free ones; asserts that none is in use */
 
 #endif

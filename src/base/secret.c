@@ -20,11 +20,11 @@
 
 #include "base/mem.h"
 
-#define GRANULE_BYTES 64
-#define REGION_BYTES (256 * 1024)
+#define GRANULE_BYTES	 64
+#define REGION_BYTES	 (256 * 1024)
 #define REGION_MIN_BYTES (16 * 1024)
-#define REGION_GRANULES (REGION_BYTES / GRANULE_BYTES)
-#define SECRET_REGIONS 256
+#define REGION_GRANULES	 (REGION_BYTES / GRANULE_BYTES)
+#define SECRET_REGIONS	 256
 
 struct secret {
 	size_t len;
@@ -37,7 +37,7 @@ enum arena_kind { ARENA_MEMFD, ARENA_MLOCK, ARENA_PLAIN, ARENA_KINDS };
 struct region {
 	uint8_t *base;
 	size_t granules, taken;
-	uint8_t map[REGION_GRANULES];	/* 1: taken */
+	uint8_t map[REGION_GRANULES]; /* 1: taken */
 };
 
 static const char *const arena_kind_names[ARENA_KINDS] = {"memfd_secret", "mlock", "plain"};
@@ -46,7 +46,7 @@ static struct {
 	pthread_mutex_t lock;
 	struct region *regions[SECRET_REGIONS];
 	size_t nregions;
-	enum arena_kind kind;	/* the weakest of the regions */
+	enum arena_kind kind; /* the weakest of the regions */
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static uint8_t *arena_map_memfd(size_t n)

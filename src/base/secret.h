@@ -23,9 +23,9 @@ enum err secret_arena_init(const char **kind) MUST_CHECK;
 /* Copies n <= SECRET_MAX_BYTES bytes in and wipes the caller's copy. NULL when too long or the arena is full. */
 struct secret *secret_take(void *bytes, size_t n);
 struct secret *secret_ref(struct secret *s);
-void secret_drop(struct secret **s);			/* the last drop wipes */
-int secret_equal(const struct secret *a, const struct secret *b);	/* constant time */
-int secret_equal_bytes(const struct secret *a, const void *p, size_t n);	/* constant time */
+void secret_drop(struct secret **s);					 /* the last drop wipes */
+int secret_equal(const struct secret *a, const struct secret *b);	 /* constant time */
+int secret_equal_bytes(const struct secret *a, const void *p, size_t n); /* constant time */
 /* Appends the bytes to a buf that must have been made with secret_blocks(); aborts otherwise. */
 void secret_append(const struct secret *s, struct buf *out);
 /* The blocks cache of the arena, for login dialogues. */

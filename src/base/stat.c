@@ -1,12 +1,12 @@
 /* stat: histograms; see stat.h. */
 #include "base/stat.h"
 
-#define MS INT64_C(1000)
+#define MS  INT64_C(1000)
 #define SEC INT64_C(1000000)
 
 const int64_t hist_bound_us[HIST_BUCKETS] = {
-	100, 500, 1 * MS, 5 * MS / 2, 5 * MS, 10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS,
-	1 * SEC, 5 * SEC / 2, 5 * SEC, 10 * SEC, 30 * SEC, 60 * SEC, INT64_MAX,
+	100,	  500,	    1 * MS,  5 * MS / 2,  5 * MS,  10 * MS,  25 * MS,  50 * MS,	 100 * MS,
+	250 * MS, 500 * MS, 1 * SEC, 5 * SEC / 2, 5 * SEC, 10 * SEC, 30 * SEC, 60 * SEC, INT64_MAX,
 };
 
 void hist_add(struct hist *h, int64_t us)

@@ -13,21 +13,21 @@
 
 #include "base/err.h"
 
-#define HIST_BUCKETS 18	/* upper bounds in hist_bound_us[], the last is +Inf */
+#define HIST_BUCKETS 18 /* upper bounds in hist_bound_us[], the last is +Inf */
 extern const int64_t hist_bound_us[HIST_BUCKETS];
 
 struct hist {
 	uint64_t count, sum_us;
-	uint64_t bucket[HIST_BUCKETS];	/* not cumulative */
+	uint64_t bucket[HIST_BUCKETS]; /* not cumulative */
 };
 
 void hist_add(struct hist *h, int64_t us);
 void hist_merge(struct hist *into, const struct hist *h);
 
 struct stat {
-#define COUNTER(id, name, labels, help) uint64_t id;
+#define COUNTER(id, name, labels, help)	      uint64_t id;
 #define COUNTER_BY_ERR(id, name, label, help) uint64_t id[ERR_COUNT];
-#define HISTOGRAM(id, name, help) struct hist id;
+#define HISTOGRAM(id, name, help)	      struct hist id;
 #define GAUGE(id, name, labels, help)
 #include "base/metrics.def"
 #undef COUNTER

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DURATION_MAX_US (INT64_C(36525) * 86400 * 1000000)	/* 100 years */
-#define FRACTION_DIGITS 15					/* more can't be a whole number of us */
-#define DISTANCE_CHARS 63
+#define DURATION_MAX_US (INT64_C(36525) * 86400 * 1000000) /* 100 years */
+#define FRACTION_DIGITS 15				   /* more can't be a whole number of us */
+#define DISTANCE_CHARS	63
 
 struct unit {
 	const char *name;
@@ -17,11 +17,11 @@ struct unit {
 /* Largest first; both parsing order and formatting rely on it. */
 static const struct unit durations[] = {
 	{"d", INT64_C(86400000000)}, {"h", INT64_C(3600000000)}, {"m", INT64_C(60000000)},
-	{"s", INT64_C(1000000)}, {"ms", INT64_C(1000)}, {"us", INT64_C(1)},
+	{"s", INT64_C(1000000)},     {"ms", INT64_C(1000)},	 {"us", INT64_C(1)},
 };
-#define DURATIONS ((int)(sizeof(durations) / sizeof(durations[0])))
+#define DURATIONS   ((int)(sizeof(durations) / sizeof(durations[0])))
 #define UNIT_SECOND 3
-#define UNIT_MILLI 4
+#define UNIT_MILLI  4
 
 static const struct unit sizes[] = {{"G", INT64_C(1) << 30}, {"M", INT64_C(1) << 20}, {"k", INT64_C(1) << 10}};
 #define SIZES ((int)(sizeof(sizes) / sizeof(sizes[0])))
@@ -238,7 +238,8 @@ int str_distance(const char *a, const char *b, int max)
 
 		now[0] = (int)i;
 		for (size_t j = 1; j <= nb; j++) {
-			now[j] = str_least(str_least(above[j], now[j - 1]) + 1, above[j - 1] + (a[i - 1] != b[j - 1]));
+			now[j] = str_least(str_least(above[j], now[j - 1]) + 1,
+					   above[j - 1] + (a[i - 1] != b[j - 1]));
 			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
 				now[j] = str_least(now[j], before[j - 2] + 1);
 		}

@@ -8,7 +8,7 @@
 
 #include "base/units.h"
 
-#define TEXT_BYTES 64
+#define TEXT_BYTES	64
 #define DURATION_MAX_US (INT64_C(36525) * 86400 * 1000000)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

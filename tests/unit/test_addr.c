@@ -14,8 +14,17 @@
 START_TEST(numeric)
 {
 	static const char *const rows[] = {
-		"127.0.0.1:80", "0.0.0.0:0", "255.255.255.255:65535", "[::1]:80", "[::]:1", "[2001:db8::1]:6379",
-		"[::ffff:127.0.0.1]:80", "unix:/run/x.sock", "unix:@abstract", "unix:" PATH107, "unix:/a b",
+		"127.0.0.1:80",
+		"0.0.0.0:0",
+		"255.255.255.255:65535",
+		"[::1]:80",
+		"[::]:1",
+		"[2001:db8::1]:6379",
+		"[::ffff:127.0.0.1]:80",
+		"unix:/run/x.sock",
+		"unix:@abstract",
+		"unix:" PATH107,
+		"unix:/a b",
 	};
 	char text[ADDR_TEXT_MAX];
 	struct addr_spec spec;
@@ -52,8 +61,8 @@ END_TEST
 START_TEST(names)
 {
 	static const char *const rows[] = {
-		"localhost:80", "db-1.example.org:5432", "db_1:1", "a:1", "example.org.:1", "1.2.3.4.example:1", "3com.x1:1",
-		HOST253 ":1",
+		"localhost:80",	  "db-1.example.org:5432", "db_1:1",	"a:1",
+		"example.org.:1", "1.2.3.4.example:1",	   "3com.x1:1", HOST253 ":1",
 	};
 	struct addr_spec spec;
 
@@ -77,18 +86,35 @@ START_TEST(wrong)
 	static const struct {
 		const char *text, *why;
 	} rows[] = {
-		{"", "address is empty"}, {"localhost", "port is missing"}, {"127.0.0.1", "port is missing"},
-		{"127.0.0.1:", "port is missing"}, {":80", "host is missing"}, {"a:65536", "port must be 0 to 65535"},
-		{"a:-1", "port must be 0 to 65535"}, {"a:8o", "port must be 0 to 65535"},
-		{"a: 80", "port must be 0 to 65535"}, {"a:99999999999999999999", "port must be 0 to 65535"},
-		{"::1:80", "an IPv6 address needs [ and ]"}, {"[::1]", "port is missing"}, {"[::1", "] is missing"},
-		{"[::1]80", "] must be followed by :port"}, {"[::1]:", "port is missing"}, {"[]:80", "not an IPv6 address"},
-		{"[::1%1]:80", "not an IPv6 address"}, {"[127.0.0.1]:80", "not an IPv6 address"},
-		{"[" LABEL63 "]:80", "not an IPv6 address"}, {"256.1.1.1:80", "not an IPv4 address"},
-		{"1.2.3:80", "not an IPv4 address"}, {"1:80", "not an IPv4 address"}, {"1.2.3.4.:80", "not an IPv4 address"},
-		{"a..b:80", "host name has a bad label"}, {".a:80", "host name has a bad label"},
-		{".:80", "host name has a bad label"}, {"-a:80", "host name has a bad label"},
-		{"a-:80", "host name has a bad label"}, {"a-.b:80", "host name has a bad label"},
+		{"", "address is empty"},
+		{"localhost", "port is missing"},
+		{"127.0.0.1", "port is missing"},
+		{"127.0.0.1:", "port is missing"},
+		{":80", "host is missing"},
+		{"a:65536", "port must be 0 to 65535"},
+		{"a:-1", "port must be 0 to 65535"},
+		{"a:8o", "port must be 0 to 65535"},
+		{"a: 80", "port must be 0 to 65535"},
+		{"a:99999999999999999999", "port must be 0 to 65535"},
+		{"::1:80", "an IPv6 address needs [ and ]"},
+		{"[::1]", "port is missing"},
+		{"[::1", "] is missing"},
+		{"[::1]80", "] must be followed by :port"},
+		{"[::1]:", "port is missing"},
+		{"[]:80", "not an IPv6 address"},
+		{"[::1%1]:80", "not an IPv6 address"},
+		{"[127.0.0.1]:80", "not an IPv6 address"},
+		{"[" LABEL63 "]:80", "not an IPv6 address"},
+		{"256.1.1.1:80", "not an IPv4 address"},
+		{"1.2.3:80", "not an IPv4 address"},
+		{"1:80", "not an IPv4 address"},
+		{"1.2.3.4.:80", "not an IPv4 address"},
+		{"a..b:80", "host name has a bad label"},
+		{".a:80", "host name has a bad label"},
+		{".:80", "host name has a bad label"},
+		{"-a:80", "host name has a bad label"},
+		{"a-:80", "host name has a bad label"},
+		{"a-.b:80", "host name has a bad label"},
 		{"a b:80", "host name has a character that is not allowed"},
 		{"a/b:80", "host name has a character that is not allowed"},
 		{"**:80", "host name has a character that is not allowed"},
@@ -96,9 +122,12 @@ START_TEST(wrong)
 		{LABEL63 "a:80", "host name has a label longer than 63 bytes"},
 		{HOST253 "a:80", "host name is longer than 253 bytes"},
 		{HOST253 "aaaaaaaa:80", "host name is longer than 253 bytes"},
-		{"unix:", "socket path must begin with / or @"}, {"unix:x", "socket path must begin with / or @"},
-		{"unix:/", "socket path is missing"}, {"unix:@", "socket path is missing"},
-		{"unix:" PATH107 "a", "socket path is longer than 107 bytes"}, {"systemd:", "socket name is missing"},
+		{"unix:", "socket path must begin with / or @"},
+		{"unix:x", "socket path must begin with / or @"},
+		{"unix:/", "socket path is missing"},
+		{"unix:@", "socket path is missing"},
+		{"unix:" PATH107 "a", "socket path is longer than 107 bytes"},
+		{"systemd:", "socket name is missing"},
 		{"systemd:a b", "socket name has a character that is not allowed"},
 		{"systemd:a:b", "socket name has a character that is not allowed"},
 	};
@@ -116,8 +145,8 @@ END_TEST
 START_TEST(equal_and_port)
 {
 	static const char *const rows[] = {
-		"127.0.0.1:80", "127.0.0.2:80", "127.0.0.1:81", "[::1]:80", "[::2]:80", "[::1]:81", "unix:/a", "unix:/b",
-		"unix:@a", "unix:/ab",
+		"127.0.0.1:80", "127.0.0.2:80", "127.0.0.1:81", "[::1]:80", "[::2]:80",
+		"[::1]:81",	"unix:/a",	"unix:/b",	"unix:@a",  "unix:/ab",
 	};
 	struct addr none = {.len = 0};
 	struct addr_spec a, b;

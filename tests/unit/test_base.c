@@ -28,7 +28,7 @@ START_TEST(err_rows_are_complete_and_unique)
 	ck_assert_int_eq(ERR_OK, 0);
 	ck_assert_str_eq(err_name(ERR_REFUSED), "connect_refused");
 	ck_assert_str_eq(err_name(ERR_COUNT), "unknown");
-	ck_assert_str_eq(err_text((enum err)-1), "unknown error");
+	ck_assert_str_eq(err_text((enum err) - 1), "unknown error");
 }
 END_TEST
 
@@ -38,13 +38,30 @@ START_TEST(err_from_errno_maps)
 		int sys;
 		enum err want;
 	} rows[] = {
-		{0, ERR_OK}, {ECONNREFUSED, ERR_REFUSED}, {ECONNRESET, ERR_RESET}, {EPIPE, ERR_RESET},
-		{ECONNABORTED, ERR_RESET}, {EHOSTUNREACH, ERR_UNREACHABLE}, {ENETUNREACH, ERR_UNREACHABLE},
-		{ENETDOWN, ERR_UNREACHABLE}, {EACCES, ERR_PERMISSION}, {EPERM, ERR_PERMISSION},
-		{ETIMEDOUT, ERR_CONNECT_TIMEOUT}, {EMFILE, ERR_NO_FDS}, {ENFILE, ERR_NO_FDS},
-		{ENOMEM, ERR_NO_MEMORY}, {ENOBUFS, ERR_NO_MEMORY}, {EADDRNOTAVAIL, ERR_NO_PORTS},
-		{EADDRINUSE, ERR_CANT_CREATE}, {EAGAIN, ERR_AGAIN}, {EINTR, ERR_AGAIN}, {ENOENT, ERR_NOT_FOUND},
-		{EMSGSIZE, ERR_TOO_BIG}, {EIO, ERR_IO}, {EBADF, ERR_IO}, {99999, ERR_IO},
+		{0, ERR_OK},
+		{ECONNREFUSED, ERR_REFUSED},
+		{ECONNRESET, ERR_RESET},
+		{EPIPE, ERR_RESET},
+		{ECONNABORTED, ERR_RESET},
+		{EHOSTUNREACH, ERR_UNREACHABLE},
+		{ENETUNREACH, ERR_UNREACHABLE},
+		{ENETDOWN, ERR_UNREACHABLE},
+		{EACCES, ERR_PERMISSION},
+		{EPERM, ERR_PERMISSION},
+		{ETIMEDOUT, ERR_CONNECT_TIMEOUT},
+		{EMFILE, ERR_NO_FDS},
+		{ENFILE, ERR_NO_FDS},
+		{ENOMEM, ERR_NO_MEMORY},
+		{ENOBUFS, ERR_NO_MEMORY},
+		{EADDRNOTAVAIL, ERR_NO_PORTS},
+		{EADDRINUSE, ERR_CANT_CREATE},
+		{EAGAIN, ERR_AGAIN},
+		{EINTR, ERR_AGAIN},
+		{ENOENT, ERR_NOT_FOUND},
+		{EMSGSIZE, ERR_TOO_BIG},
+		{EIO, ERR_IO},
+		{EBADF, ERR_IO},
+		{99999, ERR_IO},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -118,8 +135,8 @@ static struct heap_entry *least(struct heap_entry *e)
 	struct heap_entry *best = NULL;
 
 	for (int i = 0; i < ENTRIES; i++)
-		if (heap_has(&e[i]) && (!best || e[i].at_us < best->at_us ||
-					(e[i].at_us == best->at_us && e[i].seq < best->seq)))
+		if (heap_has(&e[i]) &&
+		    (!best || e[i].at_us < best->at_us || (e[i].at_us == best->at_us && e[i].seq < best->seq)))
 			best = &e[i];
 	return best;
 }

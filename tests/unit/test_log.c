@@ -11,8 +11,8 @@
 
 #include "base/log.h"
 
-#define START_US INT64_C(1787479872123456)	/* 2026-08-23T10:11:12.123456Z */
-#define TIME "2026-08-23T10:11:12.123Z"
+#define START_US INT64_C(1787479872123456) /* 2026-08-23T10:11:12.123456Z */
+#define TIME	 "2026-08-23T10:11:12.123Z"
 
 static char dir[32], path[64], text[1 << 18];
 static int64_t now_us;
@@ -117,7 +117,7 @@ START_TEST(wire_bytes_are_escaped_and_cut)
 	memset(longer, 'y', sizeof(longer));
 	log_at(LOG_LV_INFO, "x", L_WIRE("v", longer, 64));
 	ck_assert_uint_eq(strlen(lines()), strlen(TIME " info  x v=\n") + 64);
-	log_at(LOG_LV_INFO, "x", L_WIRE("v", longer, sizeof(longer)));
+	log_at(LOG_LV_INFO, "x", L_WIRE("v", longer, 65));
 	ck_assert_uint_eq(strlen(lines()), strlen(TIME " info  x v=...\n") + 64);
 	for (int i = 0; i < 256; i++)
 		all[i] = (char)i;
@@ -161,7 +161,7 @@ START_TEST(levels)
 }
 END_TEST
 
-/* Proves: RES-7 */
+/* Proves: E24 RES-7 */
 START_TEST(repeats_are_counted)
 {
 	open_as(LOG_TO_FILE, LOG_FMT_TEXT, LOG_LV_INFO);
@@ -219,11 +219,11 @@ START_TEST(many_events_lose_no_count)
 		for (int j = 0; j < 13; j++)
 			log_at(LOG_LV_INFO, event, L_INT("n", j));
 	}
-	now_us -= 5000000;	/* the clock is set back: the second is over */
+	now_us -= 5000000; /* the clock is set back: the second is over */
 	log_flush();
 	lines();
 	for (const char *p = text; (p = strstr(p, "suppressed=")); p++)
-		sum += atoi(p + strlen("suppressed="));
+		sum += (int)strtol(p + strlen("suppressed="), NULL, 10);
 	ck_assert_int_eq(sum, 600);
 	ck_assert_int_eq(count(text, " n="), 2000);
 }
@@ -236,7 +236,7 @@ static void stderr_to(int fd)
 	ck_assert_int_ge(dup2(fd, STDERR_FILENO), 0);
 }
 
-/* Proves: R5 */
+/* Proves: F:R6 */
 START_TEST(a_full_pipe_does_not_block)
 {
 	char byte[4096];
@@ -249,7 +249,7 @@ START_TEST(a_full_pipe_does_not_block)
 	fcntl(fds[1], F_SETFL, O_NONBLOCK);
 	while (write(fds[1], byte, sizeof(byte)) > 0)
 		;
-	fcntl(fds[1], F_SETFL, 0);	/* so that a write would wait for ever */
+	fcntl(fds[1], F_SETFL, 0); /* so that a write would wait for ever */
 	open_as(LOG_TO_STDERR, LOG_FMT_TEXT, LOG_LV_INFO);
 	log_at(LOG_LV_INFO, "x", L_INT("n", 1));
 	log_at(LOG_LV_INFO, "x", L_INT("n", 2));
@@ -264,7 +264,7 @@ START_TEST(a_full_pipe_does_not_block)
 }
 END_TEST
 
-/* Proves: R5 */
+/* Proves: F:R6 */
 START_TEST(a_full_socket_does_not_block)
 {
 	uint64_t before = log_dropped();
@@ -281,7 +281,7 @@ START_TEST(a_full_socket_does_not_block)
 }
 END_TEST
 
-/* Proves: R5 */
+/* Proves: F:R5 F:R6 */
 START_TEST(a_target_that_fails_is_counted)
 {
 	uint64_t before = log_dropped();
@@ -295,7 +295,7 @@ START_TEST(a_target_that_fails_is_counted)
 	ck_assert_int_eq(pipe(fds), 0);
 	stderr_to(fds[1]);
 	close(fds[1]);
-	close(fds[0]);			/* SIGPIPE has its default action here */
+	close(fds[0]); /* SIGPIPE has its default action here */
 	log_at(LOG_LV_INFO, "x", L_INT("n", 2));
 	ck_assert_uint_eq(log_dropped(), before + 2);
 	close(STDERR_FILENO);
@@ -320,7 +320,8 @@ START_TEST(journald_prefix)
 	log_at(LOG_LV_WARNING, "x", L_INT("n", 1));
 	open_as(LOG_TO_STDERR, LOG_FMT_LOGFMT, LOG_LV_INFO);
 	log_at(LOG_LV_ERROR, "x", L_INT("n", 2));
-	snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino + 1);
+	snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino + 1);
 	setenv("JOURNAL_STREAM", stream, 1);
 	open_as(LOG_TO_STDERR, LOG_FMT_TEXT, LOG_LV_INFO);
 	log_at(LOG_LV_INFO, "x", L_INT("n", 3));
@@ -347,7 +348,7 @@ START_TEST(a_file_is_reopened)
 }
 END_TEST
 
-/* Proves: R5 */
+/* Proves: F:R5 */
 START_TEST(a_reopen_that_fails_keeps_the_old_file)
 {
 	char moved[80];
