@@ -240,7 +240,7 @@ check-warnings:
 	$(MAKE) BUILD=build-clang WERROR=1 CC=$(CLANG) tests-build
 
 check-systemd: all
-	tests/real/nested_systemd.sh $(BUILD)
+	tests/systemd/nested.sh $(BUILD)
 
 fuzz-smoke:
 	$(MAKE) BUILD=build/fuzz VARIANT=fuzz CC=$(CLANG) fuzz-run

@@ -26,6 +26,7 @@ is out of date or when a row below has no test.
 | `fuzz/` | fuzz targets and their corpora; replayed without libFuzzer | `make fuzz-smoke`, `make check` |
 | `lint/` | layers, words, headers, hardening, units, manuals, this page | `make check` |
 | `real/` | the daemon between real servers and real clients | `make check-real` |
+| `systemd/` | the packaged service in a systemd of its own | `make check-systemd` |
 | `fake/` | the programmable bad server, the fault relay, failing system calls | by `real/` |
 | `bench/` | measurements beside other proxies | `make bench` |
 
