@@ -1,13 +1,11 @@
 /*
- * io_private: what the files of the libevent back end know of each other. Included by src/io/ only.
+ * io_private: what the files of the libevent back end know of each other. Included by src/io/ and its tests only.
  *
  *	epoll --> libevent --> stream | listener | mailbox | ... callback --> loop_enter() --> the owner's handler
  */
 #ifndef LEASED_IO_IO_PRIVATE_H
 #define LEASED_IO_IO_PRIVATE_H
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <time.h>
 
 #include "base/addr.h"
@@ -20,6 +18,8 @@
 #define SPLICE_KEEP 16 /* idle pipes a loop keeps */
 #define SPLICE_MAX  64 /* pipes of a loop that may be borrowed at once */
 
+struct event;
+
 struct loop {
 	struct event_base *base;
 	int64_t now_us; /* of this turn; 0: not read yet */
@@ -27,7 +27,7 @@ struct loop {
 	bool running, stopping;
 
 	struct heap timers;
-	struct event timer_event; /* on a timerfd: exact to the microsecond and no work for turns without timers */
+	struct event *timer_event; /* on a timerfd: exact to the microsecond and no work for turns without timers */
 	int timer_fd;
 	int64_t armed_us; /* what the timerfd is set to; 0: not armed */
 

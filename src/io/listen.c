@@ -8,6 +8,8 @@
 #include "io/listen.h"
 
 #include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* loop: one libevent base, a heap of timers behind one timerfd, tasks and the dead; see loop.h for the laws. */
 #include "io/loop.h"
 
+#include <event2/event.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -115,18 +116,16 @@ static bool loop_open(struct loop *l)
 	if (l->timer_fd < 0)
 		return false;
 	/* Edge-triggered: each expiry is one event and nobody has to read the descriptor. */
-	return event_assign(&l->timer_event, l->base, l->timer_fd, EV_READ | EV_PERSIST | EV_ET, loop_on_timer, l) ==
-		       0 &&
-	       event_add(&l->timer_event, NULL) == 0;
+	l->timer_event = event_new(l->base, l->timer_fd, EV_READ | EV_PERSIST | EV_ET, loop_on_timer, l);
+	return l->timer_event && event_add(l->timer_event, NULL) == 0;
 }
 
 static void loop_destroy(struct loop *l)
 {
-	if (l->timer_fd >= 0) {
-		if (event_initialized(&l->timer_event))
-			event_del(&l->timer_event);
+	if (l->timer_event)
+		event_free(l->timer_event);
+	if (l->timer_fd >= 0)
 		close(l->timer_fd);
-	}
 	if (l->base)
 		event_base_free(l->base);
 	heap_free(&l->timers);

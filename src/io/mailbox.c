@@ -1,6 +1,8 @@
 /* mailbox: see mailbox.h. The eventfd is edge-triggered: every wake-up is one event, nobody has to read it. */
 #include "io/mailbox.h"
 
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>

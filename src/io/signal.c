@@ -1,6 +1,8 @@
 /* signal: see signal.h. */
 #include "io/signal.h"
 
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>

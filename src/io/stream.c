@@ -13,6 +13,8 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
