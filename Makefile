@@ -72,6 +72,8 @@ UNIT_HELP_SRC := $(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c)))
 UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 SIM_SRC := $(sort $(wildcard tests/sim/*.c))
 SIM := $(if $(SIM_SRC),$(BUILD)/tests/sim)
+# Functions the simulator watches: every __wrap_NAME it defines.
+SIM_WRAP := $(if $(SIM_SRC),$(shell sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' $(SIM_SRC) | sort -u))
 # Every C file there is a program of its own.
 SHIM_SRC := $(wildcard tests/fake/failio.c)
 SHIMS := $(SHIM_SRC:tests/fake/%.c=$(BUILD)/tests/%.so)
@@ -141,7 +143,7 @@ $(UNIT): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libunit.a $(BUIL
 $(BUILD)/tests/sim: $(call objs,$(SIM_SRC)) $(BUILD)/libsim.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(link) -lm
+	$(Q)$(link) $(SIM_WRAP) -lm
 
 define tool
 $(BUILD)/tests/$(notdir $(1:.c=)): $(call objs,$(1)) $(BUILD)/libbase.a
