@@ -144,7 +144,8 @@ void session_end(struct session *c, enum err why)
 	session_finish(c, RELEASE_CLOSE, why);
 }
 
-/* Both sides are quiet and the client is gone: the connection goes back, as far as the protocol lets us know it. */
+/* Both sides are quiet and the client is gone: the connection goes back, as far as the protocol lets us know it. Bytes that
+ * arrived unseen are met by its idle read event, or by the look before its next lease. */
 static void session_return(struct session *c)
 {
 	enum proto_return policy = session_policy(c);
@@ -153,7 +154,7 @@ static void session_return(struct session *c)
 		session_finish(c, RELEASE_CLOSE, ERR_EOF);
 	else if (policy == PROTO_RETURN_CLEAN)
 		session_finish(c, RELEASE_CHECK, ERR_EOF);
-	else if (session_is_unanswered(c) || stream_peek(c->conn->stream) != ERR_AGAIN)
+	else if (session_is_unanswered(c))
 		session_finish(c, RELEASE_CLOSE, ERR_DIRTY);
 	else
 		session_finish(c, RELEASE_CLEAN, ERR_EOF);
