@@ -72,8 +72,9 @@ UNIT_HELP_SRC := $(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c)))
 UNIT := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 SIM_SRC := $(sort $(wildcard tests/sim/*.c))
 SIM := $(if $(SIM_SRC),$(BUILD)/tests/sim)
+comma := ,
 # Functions the simulator watches: every __wrap_NAME it defines.
-SIM_WRAP := $(if $(SIM_SRC),$(shell sed -n 's/.*\b__wrap_\([a-z0-9_]*\)(.*/-Wl,--wrap=\1/p' $(SIM_SRC) | sort -u))
+SIM_WRAP := $(if $(SIM_SRC),$(patsubst __wrap_%,-Wl$(comma)--wrap=%,$(shell grep -oh '__wrap_[a-z0-9_]*' $(SIM_SRC) | sort -u)))
 # Every C file there is a program of its own.
 SHIM_SRC := $(wildcard tests/fake/failio.c)
 SHIMS := $(SHIM_SRC:tests/fake/%.c=$(BUILD)/tests/%.so)
