@@ -2,12 +2,14 @@
 #include "io/loop.h"
 
 #include <event2/event.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/timerfd.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -17,6 +19,7 @@
 #define STREAMS_KEPT 1024
 #define BLOCKS_KEPT  64
 #define FLUSH_ROUNDS 16
+#define LIBEVENT_FDS 3 /* of one base: epoll and a pair for signals */
 
 /* ---- libevent, once per process ---- */
 
@@ -35,10 +38,11 @@ static void libevent_log(int severity, const char *msg)
 		log_text(level[severity], "libevent", "%s", msg);
 }
 
+/* Its reason has been logged. There is no way to go on, and nothing that a core dump would tell. */
 static void libevent_fatal(int code)
 {
 	(void)code;
-	bug_at("libevent gave up, see the line above", __FILE__, __LINE__);
+	_exit(EX_OSERR);
 }
 
 /* What libevent frees may have been an admin's request or answer: it is wiped. Its data path allocates nothing. */
@@ -74,10 +78,24 @@ static void libevent_init(void)
 	event_set_fatal_callback(libevent_fatal);
 }
 
+/* libevent ends the process when a descriptor it needs for a base can't be had, so that is found out before. */
+static bool libevent_has_descriptors(void)
+{
+	int fd[LIBEVENT_FDS], n = 0;
+	bool enough;
+
+	while (n < LIBEVENT_FDS && (fd[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		n++;
+	enough = n == LIBEVENT_FDS;
+	while (n > 0)
+		close(fd[--n]);
+	return enough;
+}
+
 /* NOLOCK: one thread. NO_CACHE_TIME: our timers aren't libevent's, so it need not read the clock each turn. */
 static struct event_base *loop_base_new(void)
 {
-	struct event_config *cfg = event_config_new();
+	struct event_config *cfg = libevent_has_descriptors() ? event_config_new() : NULL;
 	struct event_base *base = NULL;
 
 	if (!cfg)
