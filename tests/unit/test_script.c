@@ -103,6 +103,7 @@ static const struct vector vectors[] = {
 	{ "*aab", NULL, NULL, "aaab\n", SCRIPT_DONE },
 	{ "a\\*b", NULL, NULL, "a*b\n", SCRIPT_DONE },
 	{ "a\\*b", NULL, NULL, "axb\n", SCRIPT_FAILED },
+	{ "a\\?b", NULL, NULL, "a?b\n", SCRIPT_DONE },
 	{ "a\\?b", NULL, NULL, "axb\n", SCRIPT_FAILED },
 	{ "a\\\\b", NULL, NULL, "a\\b\n", SCRIPT_DONE },
 	{ "a\\nb", NULL, NULL, "a\\nb\n", SCRIPT_DONE },
