@@ -152,6 +152,7 @@ enum err conf_load(const char *file, const char *const *sets, size_t n_sets, con
 /* The same for a text without includes and overrides; for tests. */
 enum err conf_load_text(const char *text, size_t n, struct conf **out, struct conf_messages *errors,
 			struct conf_messages *warnings) MUST_CHECK;
+const char *conf_library_version(void);	/* libconfig's */
 void conf_free(struct conf **c);	/* nulls *c; NULL is fine; wipes the secrets nobody else holds */
 
 /* What comes from the table (emit.c). */

@@ -145,3 +145,11 @@ void parse_free(struct parsed **p)
 	mem_free(*p);
 	*p = NULL;
 }
+
+#define PARSE_TEXT_(x) #x
+#define PARSE_TEXT(x) PARSE_TEXT_(x)
+
+const char *conf_library_version(void)
+{
+	return PARSE_TEXT(LIBCONFIG_VER_MAJOR) "." PARSE_TEXT(LIBCONFIG_VER_MINOR) "." PARSE_TEXT(LIBCONFIG_VER_REVISION);
+}

@@ -1,0 +1,349 @@
+#include "daemon/http.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/event.h"
+
+#define HTTP_RETRY_US 50000
+#define HTTP_BACKLOG 64
+
+struct http {
+	struct loop *loop;
+	struct evhttp *ev;
+	struct evconnlistener *listener;
+	struct timer retry;
+	http_fn *fn;
+	void *arg;
+	struct http_opts opts;
+	dev_t dev;			/* the socket file we made */
+	ino_t ino;
+	struct list requests;		/* with a handler */
+	/* Connections, each with a reference of ours, by which we learn that evhttp has let go of it. */
+	struct bufferevent *connections[HTTP_CONNECTIONS];
+};
+
+struct http_request {
+	struct http *http;
+	struct evhttp_request *ev;
+	struct node node;		/* on http->requests */
+	struct evkeyvalq params;
+	bool params_parsed;
+};
+
+static bool http_connection_live(struct bufferevent *b)
+{
+	bufferevent_data_cb read_cb, write_cb;
+	bufferevent_event_cb event_cb;
+	void *arg;
+
+	bufferevent_getcb(b, &read_cb, &write_cb, &event_cb, &arg);
+	return read_cb || write_cb || event_cb;
+}
+
+/* Forgets the connections evhttp has closed; returns how many are left. */
+static int http_sweep(struct http *h)
+{
+	int n = 0;
+
+	for (int i = 0; i < HTTP_CONNECTIONS; i++) {
+		if (h->connections[i] && !http_connection_live(h->connections[i])) {
+			bufferevent_decref(h->connections[i]);
+			h->connections[i] = NULL;
+		}
+		n += h->connections[i] != NULL;
+	}
+	return n;
+}
+
+static void http_pause(struct http *h)
+{
+	evconnlistener_disable(h->listener);
+	timer_set(h->loop, &h->retry, loop_now_us(h->loop) + HTTP_RETRY_US);
+}
+
+static void http_on_retry(void *arg)
+{
+	struct http *h = arg;
+
+	if (http_sweep(h) < HTTP_CONNECTIONS)
+		evconnlistener_enable(h->listener);
+	else
+		http_pause(h);
+}
+
+/* Out of descriptors: level-triggered, so the listener must rest or it would spin. */
+static void http_on_accept_error(struct evconnlistener *l, void *arg)
+{
+	(void)l;
+	http_pause(arg);
+}
+
+static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
+{
+	struct http *h = arg;
+	struct bufferevent *b = bufferevent_socket_new(base, -1, 0);
+	int n = http_sweep(h);
+
+	for (int i = 0; b && i < HTTP_CONNECTIONS; i++) {
+		if (h->connections[i])
+			continue;
+		bufferevent_incref(b);
+		h->connections[i] = b;
+		break;
+	}
+	if (n + 1 >= HTTP_CONNECTIONS)
+		http_pause(h);
+	return b;
+}
+
+static void http_on_request(struct evhttp_request *ev, void *arg)
+{
+	struct http *h = arg;
+	struct http_request *r = NEW(struct http_request);
+	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(ev));
+
+	r->http = h;
+	r->ev = ev;
+	r->params_parsed = query && evhttp_parse_query_str(query, &r->params) == 0;
+	list_push_back(&h->requests, &r->node);
+	h->fn(h->arg, r);
+}
+
+/* Makes room for a Unix socket: a file nobody answers behind is removed. */
+static bool http_clear_path(const struct addr *a, const char **why)
+{
+	struct stat st;
+	int fd, e;
+
+	if (a->u.un.sun_path[0] == '\0' || lstat(a->u.un.sun_path, &st) != 0)
+		return true;
+	*why = "a file that is not a socket is in the way";
+	if (!S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0) {
+		*why = strerror(errno);
+		return false;
+	}
+	e = connect(fd, &a->u.sa, a->len) == 0 ? 0 : errno;
+	close(fd);
+	*why = "another process is listening there";
+	if (e != ECONNREFUSED)
+		return false;
+	*why = strerror(errno);
+	return unlink(a->u.un.sun_path) == 0;
+}
+
+static bool http_bind(struct http *h, int fd, const char **why)
+{
+	const struct addr *a = &h->opts.addr;
+	const char *path = a->u.un.sun_path;
+	bool file = a->u.sa.sa_family == AF_UNIX && path[0];
+	int one = 1;
+	struct stat st;
+	mode_t mask;
+	int res;
+
+	if (!file)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	mask = umask(0177);
+	res = bind(fd, &a->u.sa, a->len);
+	umask(mask);
+	if (res == 0 && file) {
+		if (h->opts.gid >= 0)
+			res = chown(path, (uid_t)-1, (gid_t)h->opts.gid);
+		if (res == 0)
+			res = chmod(path, h->opts.mode);
+		if (res == 0)
+			res = stat(path, &st);
+		if (res == 0) {
+			h->dev = st.st_dev;
+			h->ino = st.st_ino;
+		}
+	}
+	if (res == 0)
+		res = listen(fd, HTTP_BACKLOG);
+	*why = strerror(errno);
+	return res == 0;
+}
+
+static int http_socket(struct http *h, const char **why)
+{
+	int family = h->opts.addr.u.sa.sa_family, fd;
+
+	if (family == AF_UNIX && !http_clear_path(&h->opts.addr, why))
+		return -1;
+	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*why = strerror(errno);
+	if (fd >= 0 && !http_bind(h, fd, why)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static struct evhttp *http_server(struct http *h, struct event_base *base)
+{
+	struct evhttp *ev = evhttp_new(base);
+
+	if (!ev)
+		return NULL;
+	evhttp_set_allowed_methods(ev, EVHTTP_REQ_GET | EVHTTP_REQ_POST);
+	evhttp_set_max_headers_size(ev, HTTP_MAX_BYTES);
+	evhttp_set_max_body_size(ev, HTTP_MAX_BYTES);
+	evhttp_set_timeout(ev, HTTP_TIMEOUT_S);
+	evhttp_set_bevcb(ev, http_on_accept, h);
+	evhttp_set_gencb(ev, http_on_request, h);
+	return ev;
+}
+
+enum err http_open(struct loop *l, const struct http_opts *o, http_fn *fn, void *arg, struct http **out,
+		   const char **why)
+{
+	struct event_base *base = loop_event_base(l);
+	struct http *h = NEW(struct http);
+	int fd;
+
+	h->loop = l;
+	h->opts = *o;
+	h->fn = fn;
+	h->arg = arg;
+	list_init(&h->requests);
+	timer_init(&h->retry, http_on_retry, h);
+	fd = http_socket(h, why);
+	if (fd < 0) {
+		mem_free(h);
+		return ERR_CANT_CREATE;
+	}
+	h->ev = http_server(h, base);
+	h->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!h->ev || !h->listener || !evhttp_bind_listener(h->ev, h->listener)) {
+		*why = "out of memory";
+		if (h->ev)
+			evhttp_free(h->ev);
+		mem_free(h);
+		return ERR_NO_MEMORY;
+	}
+	evconnlistener_set_error_cb(h->listener, http_on_accept_error);
+	*out = h;
+	return ERR_OK;
+}
+
+void http_close(struct http **h)
+{
+	struct http *it = *h;
+	const char *path;
+	struct stat st;
+
+	if (!it)
+		return;
+	BUG_ON(it->requests.len != 0);
+	timer_stop(it->loop, &it->retry);
+	evhttp_free(it->ev);
+	http_sweep(it);
+	path = it->opts.addr.u.un.sun_path;
+	if (it->ino && stat(path, &st) == 0 && st.st_ino == it->ino && st.st_dev == it->dev)
+		unlink(path);
+	mem_free(it);
+	*h = NULL;
+}
+
+bool http_busy(const struct http *h)
+{
+	if (h->requests.len > 0)
+		return true;
+	for (int i = 0; i < HTTP_CONNECTIONS; i++) {
+		struct bufferevent *b = h->connections[i];
+
+		if (b && http_connection_live(b) && evbuffer_get_length(bufferevent_get_output(b)) > 0)
+			return true;
+	}
+	return false;
+}
+
+const char *http_path(const struct http_request *r)
+{
+	const char *p = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(r->ev));
+
+	return p ? p : "";
+}
+
+bool http_is_post(const struct http_request *r)
+{
+	return evhttp_request_get_command(r->ev) == EVHTTP_REQ_POST;
+}
+
+const char *http_param(const struct http_request *r, const char *name)
+{
+	return r->params_parsed ? evhttp_find_header(&r->params, name) : NULL;
+}
+
+static bool http_in_group(int fd, const struct ucred *peer, int64_t gid)
+{
+	gid_t groups[64];
+	socklen_t len = sizeof(groups);
+
+	if (gid < 0)
+		gid = getegid();
+	if (peer->gid == (gid_t)gid)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) != 0)
+		return false;
+	for (size_t i = 0; i < len / sizeof(groups[0]); i++)
+		if (groups[i] == (gid_t)gid)
+			return true;
+	return false;
+}
+
+bool http_may_control(const struct http_request *r)
+{
+	const struct http_opts *o = &r->http->opts;
+	struct evhttp_connection *c = evhttp_request_get_connection(r->ev);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	int fd;
+
+	if (o->addr.u.sa.sa_family != AF_UNIX || !c)
+		return false;
+	fd = bufferevent_getfd(evhttp_connection_get_bufferevent(c));
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+		return false;
+	if (peer.uid == 0 || peer.uid == geteuid())
+		return true;
+	return (o->mode & 02) || ((o->mode & 020) && http_in_group(fd, &peer, o->gid));
+}
+
+bool http_allowed(const struct http_request *r)
+{
+	return r->http->opts.addr.u.sa.sa_family != AF_UNIX || http_may_control(r);
+}
+
+void http_reply(struct http_request **r, int status, const char *type, const char *body, size_t len)
+{
+	struct http_request *it = *r;
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(it->ev);
+	struct evbuffer *b = evbuffer_new();
+
+	if (b)
+		evbuffer_add(b, body, len);
+	evhttp_add_header(headers, "Content-Type", type);
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_send_reply(it->ev, status, NULL, b);
+	if (b)
+		evbuffer_free(b);
+	if (it->params_parsed)
+		evhttp_clear_headers(&it->params);
+	list_remove(&it->node);
+	mem_free(it);
+	*r = NULL;
+}
