@@ -95,7 +95,7 @@ def main():
     see("leased.service is started", r.returncode == 0, r.stdout)
     see("it announced that it is ready", show("ActiveState") == "active" and show("SubState") == "running")
     pid = show("MainPID")
-    see("it tells its state", show("StatusText") != "", show("StatusText"))
+    see("it tells its state", poll(lambda: show("StatusText")), show("StatusText"))
     see("the watchdog is on", show("WatchdogUSec") == "30s", show("WatchdogUSec"))
     s = proc_status(pid)
     see("not root", s["Uid"].split()[0] != "0", s["Uid"])
