@@ -143,6 +143,9 @@ enum relay_result relay_out(struct flow *f, struct stream *from, struct stream *
 		if (f->stalled_us == 0 || buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0) < before)
 			f->stalled_us = loop_now_us(l);
 		stream_want(to, stream_wants(to) | STREAM_WANT_WRITE);
+		/* What is read from now on would overtake what waits. */
+		if (from)
+			stream_want(from, stream_wants(from) & ~(unsigned)STREAM_WANT_READ);
 		return RELAY_OK;
 	}
 	f->stalled_us = 0;
