@@ -159,6 +159,7 @@ static void setup_pool(struct setup_pool *p, const struct conf_pool *conf, const
 		.lease_on = setup_lease_on[conf->lease_on],
 		.quiet_time_us = conf->quiet_time_us,
 		.client_idle_timeout_us = conf->client_idle_timeout_us,
+		.half_close_timeout_us = conf->half_close_timeout_us,
 		.client_write_timeout_us = conf->client_write_timeout_us,
 		.high_water = (size_t)conf->buffer_size_bytes,
 		.dns_ttl_us = c->dns.ttl_us,

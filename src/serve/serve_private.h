@@ -82,6 +82,7 @@ struct session {
 	struct lease lease;
 	struct node node;		/* svc->sessions[state], or svc->dead_sessions */
 	enum client_state state;
+	enum err ended;			/* who closed first: ERR_EOF the client, ERR_UPSTREAM_GONE the server */
 	struct flow up, down;		/* client to server, server to client */
 	struct timer timer;
 	int64_t connected_us, state_us;

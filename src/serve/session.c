@@ -114,6 +114,8 @@ static void session_unbind(struct session *c, enum release_how how, enum err why
 	u->session = NULL;
 	if (how != RELEASE_CLOSE)
 		stream_want(u->stream, STREAM_WANT_READ);
+	if (how == RELEASE_CLOSE && why == ERR_EOF)	/* its client left in good order */
+		why = ERR_NO_REUSE;
 	if (pool_release(s->pool, &c->lease, how, why, service_now(s)))
 		conn_clean(u);
 }
@@ -151,7 +153,7 @@ static void session_return(struct session *c)
 	enum proto_return policy = session_policy(c);
 
 	if (c->down.state != FLOW_OPEN || policy == PROTO_RETURN_CLOSE)
-		session_finish(c, RELEASE_CLOSE, ERR_EOF);
+		session_finish(c, RELEASE_CLOSE, c->ended);
 	else if (policy == PROTO_RETURN_CLEAN)
 		session_finish(c, RELEASE_CHECK, ERR_EOF);
 	else if (session_is_unanswered(c))
@@ -175,7 +177,7 @@ static void session_settle(struct session *c)
 		stream_shutdown(c->client);
 	}
 	if (c->down.state == FLOW_ENDED && (c->up.state == FLOW_ENDED || session_policy(c) != PROTO_RETURN_CLOSE))
-		session_end(c, ERR_UPSTREAM_GONE);
+		session_end(c, c->ended);
 	else if (session_half_close_due(c) <= service_now(c->svc))
 		session_return(c);
 	else
@@ -203,6 +205,8 @@ static void session_on_timer(void *arg)
 static void session_half_closed(struct session *c, struct flow *f, struct stream *from)
 {
 	f->state = FLOW_ENDING;
+	if (c->ended == ERR_OK)
+		c->ended = f == &c->up ? ERR_EOF : ERR_UPSTREAM_GONE;
 	stream_want(from, stream_wants(from) & ~(unsigned)STREAM_WANT_READ);
 	if (c->state == CLIENT_ACTIVE)
 		session_to(c, CLIENT_CLOSING);
@@ -243,6 +247,7 @@ static void session_collect(struct session *c)
 	}
 	if (r == RELAY_EOF) {
 		c->up.state = FLOW_ENDING;
+		c->ended = ERR_EOF;
 		stream_want(c->client, STREAM_WANT_NONE);
 	}
 	if (c->state == CLIENT_IDLE && buf_len(&c->up.pending) > 0)
