@@ -1,0 +1,563 @@
+/* shadow: see shadow.h. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "run.h"
+#include "sim_stream.h"
+
+#define SLACK_US (10 * MS)
+
+static struct sim_pool *pool_of(const struct pool *p)
+{
+	for (size_t i = 0; i < run.n_pools; i++)
+		if (run.pools[i].svc && service_pool(run.pools[i].svc) == p)
+			return &run.pools[i];
+	return NULL;
+}
+
+/* While service_new() runs, its service is not known yet: its pool is the one being started. */
+static struct sim_pool *shadow_of(const struct pool *p)
+{
+	struct sim_pool *sp = pool_of(p);
+
+	return sp ? sp : run.starting;
+}
+
+static struct up_shadow *up_find(struct pool_shadow *s, const struct upstream *u)
+{
+	for (size_t i = 0; i < s->n_ups; i++)
+		if (s->ups[i].up == u)
+			return &s->ups[i];
+	world_fail("POOL-2", "an upstream nobody knows");
+}
+
+static unsigned server_index(const struct pool *p, const struct upstream *u)
+{
+	for (size_t i = 0; i < pool_servers(p); i++)
+		if (pool_server_at(p, i) == u->server)
+			return (unsigned)i;
+	world_fail("POOL-2", "an upstream of no server");
+}
+
+/* How much later than due something may be: turns are late when the loop stands still. */
+static int64_t late_of(const struct sim_pool *sp)
+{
+	return SLACK_US + loop_late_us(run.loops[sp->loop]);
+}
+
+/* ---- POOL-1, from the outside: sockets that exist ---- */
+
+static void on_dialled(struct stream *st)
+{
+	struct sim_server *s = st->port ? server_of_port(st->port) : NULL;
+	const struct server_opts *o;
+	int total = 0;
+
+	if (!s)
+		return;
+	o = server_options(s);
+	s->shadow.sockets++;
+	s->pool->shadow.sockets++;
+	if (s->shadow.sockets > s->shadow.sockets_most)
+		s->shadow.sockets_most = s->shadow.sockets;
+	for (size_t i = 0; i < run.n_pools; i++)
+		total += run.pools[i].shadow.sockets;
+	PROMISE(o->unbounded || s->shadow.sockets <= o->max_size, "POOL-1", "%d sockets to a server of max_size %d",
+		s->shadow.sockets, o->max_size);
+	PROMISE(s->pool->opts.pool.max_total == 0 || s->pool->shadow.sockets <= s->pool->opts.pool.max_total, "POOL-1",
+		"%d sockets of a pool of max_total %d", s->pool->shadow.sockets, s->pool->opts.pool.max_total);
+	PROMISE(total <= budget_used(run.budget), "POOL-1", "%d sockets, %d permits", total, budget_used(run.budget));
+}
+
+static void on_closed(struct stream *st)
+{
+	struct sim_server *s = st->dialled && st->port ? server_of_port(st->port) : NULL;
+
+	for (size_t i = 0; i < run.n_pools; i++)
+		for (size_t k = 0; k < run.pools[i].shadow.n_ups; k++)
+			if (run.pools[i].shadow.ups[k].stream == st)
+				run.pools[i].shadow.ups[k].stream = NULL;
+	if (!s)
+		return;
+	s->shadow.sockets--;
+	s->pool->shadow.sockets--;
+}
+
+/* ISO-3: what had arrived before the lease is never the client's. */
+static void on_moved(struct stream *st, bool in, size_t n)
+{
+	const struct up_shadow *u = NULL;
+
+	if (!st->dialled) {
+		struct sim_pool *sp = pool_of_listener(&st->local);
+
+		*(in ? &sp->shadow.bytes_in : &sp->shadow.bytes_out) += n;
+		return;
+	}
+	for (size_t i = 0; i < run.n_pools && !u; i++)
+		for (size_t k = 0; k < run.pools[i].shadow.n_ups && !u; k++)
+			if (run.pools[i].shadow.ups[k].stream == st)
+				u = &run.pools[i].shadow.ups[k];
+	if (!u || u->state != UP_LEASED)
+		return;
+	PROMISE(!in || st->stale != ERR_DIRTY, "ISO-3", "%zu bytes that had arrived before the lease are read in it", n);
+	PROMISE(in || st->stale == ERR_OK, "ISO-3", "a client's bytes go to a connection that had ended before its lease");
+}
+
+/* ---- effects ---- */
+
+static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream *u)
+{
+	struct pool_shadow *s = &sp->shadow;
+	struct server_shadow *ss;
+	const struct server_opts *o;
+	unsigned server = server_index(p, u);
+	int max = budget_max(run.budget);
+
+	trace(TR_EFFECT_DIAL, sp->index, u->id, server);
+	BUG_ON(s->n_ups == SHADOW_UPS);
+	s->ups[s->n_ups++] = (struct up_shadow){.up = u, .state = UP_DIALING, .server = server,
+						.created_us = world.now_us};
+	s->dialled++;
+	PROMISE(max == 0 || budget_used(run.budget) <= max, "POOL-1", "%d permits of a budget of %d",
+		budget_used(run.budget), max);
+	PROMISE(!sp->stopped, "POOL-9", "a dial after the service has stopped");
+	ss = &sp->servers[server].shadow;
+	o = server_options(&sp->servers[server]);
+	ss->last_dial_us = world.now_us;
+	if (ss->failed_us == 0)
+		return;
+	/* POOL-8: one at a time, no earlier than the first backoff interval; sooner only as a probe for a waiter. */
+	{
+		int64_t since = world.now_us - ss->failed_us;
+		double least = (double)o->backoff.initial_us * (1 - o->backoff.jitter);
+		double sum = 0, step = least, top = (double)o->backoff.max_us * (1 - o->backoff.jitter);
+
+		ss->dials++;
+		for (unsigned i = 0; i < ss->dials && i < 1000; i++) {
+			sum += step < top ? step : top;
+			step *= o->backoff.multiplier;
+		}
+		if (o->probe_interval_us > 0 && sum > (double)o->probe_interval_us * ss->dials)
+			sum = (double)o->probe_interval_us * ss->dials;
+		/* intervals are whole microseconds */
+		PROMISE((double)since + 2.0 * ss->dials >= sum, "POOL-8",
+			"dial %u after a failure comes %" PRId64 " us after it, not %.0f us", ss->dials, since, sum);
+	}
+}
+
+static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
+{
+	struct pool_shadow *s = &sp->shadow;
+	struct up_shadow *v = up_find(s, u);
+
+	trace(TR_EFFECT_CLOSE, sp->index, u->id, why);
+	PROMISE(v->state != UP_CLOSING, "POOL-2", "closed twice");
+	PROMISE(v->state != UP_LEASED, "POOL-6", "a leased connection is closed over its client's head");
+	/* POOL-6: who is evicted from the idle ones is the least recently used of those that may go. */
+	for (size_t i = 0; why == ERR_EVICTED && v->state == UP_IDLE && i < s->n_ups; i++) {
+		const struct up_shadow *w = &s->ups[i];
+		size_t idle = 0;
+
+		for (size_t k = 0; k < s->n_ups; k++)
+			idle += s->ups[k].server == w->server && s->ups[k].state == UP_IDLE;
+		if (w->state != UP_IDLE || idle <= (size_t)server_options(&sp->servers[w->server])->min_idle)
+			continue;
+		PROMISE(w->used_us >= v->used_us, "POOL-6", "evicts one used at %" PRId64 ", not the one used at %" PRId64,
+			v->used_us, w->used_us);
+	}
+	v->state = UP_CLOSING;
+	s->closed++;
+}
+
+static void check_rate(struct sim_pool *sp, unsigned server)
+{
+	struct server_shadow *s = &sp->servers[server].shadow;
+	const struct server_opts *o = server_options(&sp->servers[server]);
+	uint64_t n = ++s->n_grants, back = n < SHADOW_GRANTS ? n : SHADOW_GRANTS;
+	int burst = o->max_rps_burst > 0 ? o->max_rps_burst : 1;
+
+	s->grants_us[n % SHADOW_GRANTS] = world.now_us;
+	if (o->max_rps == 0)
+		return;
+	for (uint64_t k = 1; k < back; k++) {
+		int64_t window = world.now_us - s->grants_us[(n - k) % SHADOW_GRANTS];
+		int64_t count = (int64_t)k + 1;
+
+		PROMISE((count - burst) * SECOND <= window * o->max_rps + o->max_rps, "POOL-5",
+			"%" PRId64 " leases in %" PRId64 " us with max_rps %d and a burst of %d", count, window,
+			o->max_rps, burst);
+	}
+}
+
+static void check_fifo(struct sim_pool *sp, const struct lease *l)
+{
+	struct pool_shadow *s = &sp->shadow;
+
+	for (size_t i = 0; i < s->n_waiting; i++) {
+		if (s->waiting[i].lease == l) {
+			int64_t waited = world.now_us - s->waiting[i].asked_us;
+
+			if (waited > s->worst_wait_us)
+				s->worst_wait_us = waited;
+			memmove(&s->waiting[i], &s->waiting[i + 1], (--s->n_waiting - i) * sizeof(s->waiting[0]));
+			return;
+		}
+		PROMISE(s->waiting[i].lease->state != LEASE_WAITING, "POOL-4",
+			"a lease asked for at %" PRId64 " is passed over by a later one", s->waiting[i].asked_us - SECOND);
+	}
+	world_fail("POOL-4", "a lease is granted that nobody waits for");
+}
+
+static void check_fresh(struct sim_pool *sp, const struct up_shadow *v)
+{
+	const struct server_opts *o = server_options(&sp->servers[v->server]);
+
+	PROMISE(o->max_age_us == 0 || world.now_us - v->created_us <= o->max_age_us, "POOL-7",
+		"lends a connection %" PRId64 " us old, max_age is %" PRId64, world.now_us - v->created_us, o->max_age_us);
+	PROMISE(o->max_idle_us == 0 || world.now_us - v->used_us <= o->max_idle_us, "POOL-7",
+		"lends a connection idle for %" PRId64 " us, max_idle is %" PRId64, world.now_us - v->used_us,
+		o->max_idle_us);
+}
+
+static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
+{
+	struct pool_shadow *s = &sp->shadow;
+	struct up_shadow *v = up_find(s, u);
+	struct stream *st = v->stream;
+
+	trace(TR_EFFECT_GRANT, sp->index, u->id, s->granted);
+	PROMISE(v->state == UP_IDLE, "POOL-2", "lends a connection that is %s", up_state_name(v->state));
+	PROMISE(st && st->phase == STREAM_OPEN, "POOL-2", "lends a connection without a socket");
+	PROMISE(!sp->draining, "POOL-9", "a lease is granted after a drain that refuses them");
+	check_fifo(sp, l);
+	check_fresh(sp, v);
+	check_rate(sp, v->server);
+	v->state = UP_LEASED;
+	v->leases++;
+	s->granted++;
+	st->stale = ERR_OK;
+	if (v->leases > 1 || sp->login)
+		st->stale = sock_unread(st->sock) > 0 ? ERR_DIRTY : sock_peek(st->sock) == ERR_AGAIN ? ERR_OK : ERR_EOF;
+}
+
+/* A refusal or a cancellation: the lease waits no longer. */
+static int64_t lease_forget(struct pool_shadow *s, const struct lease *l)
+{
+	for (size_t i = 0; i < s->n_waiting; i++)
+		if (s->waiting[i].lease == l) {
+			int64_t asked = s->waiting[i].asked_us;
+
+			memmove(&s->waiting[i], &s->waiting[i + 1], (--s->n_waiting - i) * sizeof(s->waiting[0]));
+			return asked;
+		}
+	return -1;
+}
+
+static void saw_refuse(struct sim_pool *sp, const struct lease *l, enum err why)
+{
+	struct pool_shadow *s = &sp->shadow;
+	int64_t asked = lease_forget(s, l), waited = world.now_us - asked, t = sp->opts.pool.lease_timeout_us;
+	int64_t more = t / 100 > SLACK_US ? t / 100 : SLACK_US;
+
+	trace(TR_EFFECT_REFUSE, sp->index, s->refused, why);
+	PROMISE(asked >= 0, "POOL-12", "a lease is refused that nobody asked for");
+	s->refused++;
+	s->refused_by[why]++;
+	if (t > 0)
+		PROMISE(waited <= t + more + late_of(sp), "POOL-11", "a lease with a timeout of %" PRId64
+			" us is refused after %" PRId64, t, waited);
+	if (sp->opts.pool.lease_wait == LEASE_BLOCK && t > 0 && why != ERR_DRAINING && why != ERR_SHUTDOWN)
+		PROMISE(waited >= t, "POOL-11", "a lease with a timeout of %" PRId64 " us is refused after %" PRId64, t,
+			waited);
+}
+
+bool __real_pool_effect(struct pool *p, struct effect *e);
+bool __wrap_pool_effect(struct pool *p, struct effect *e);
+bool __wrap_pool_effect(struct pool *p, struct effect *e)
+{
+	struct sim_pool *sp = shadow_of(p);
+
+	if (!__real_pool_effect(p, e))
+		return false;
+	switch (e->kind) {
+	case EFFECT_DIAL:
+		saw_dial(sp, p, e->up);
+		break;
+	case EFFECT_PROBE:
+		trace(TR_EFFECT_PROBE, sp->index, e->up->id, 0);
+		up_find(&sp->shadow, e->up)->state = UP_PROBING;
+		break;
+	case EFFECT_CLOSE:
+		saw_close(sp, e->up, e->err);
+		break;
+	case EFFECT_GRANT:
+		saw_grant(sp, e->up, e->lease);
+		break;
+	case EFFECT_REFUSE:
+		saw_refuse(sp, e->lease, e->err);
+		break;
+	case EFFECT_DRAINED:
+		trace(TR_EFFECT_DRAINED, sp->index, 0, 0);
+		sp->shadow.drained_us = world.now_us;
+		break;
+	}
+	return true;
+}
+
+/* ---- calls ---- */
+
+/* What a call made of a connection that might have become idle. It may be on its way elsewhere again by now: an effect
+ * will say so. */
+static void up_settled(struct up_shadow *v, const struct upstream *u)
+{
+	if (u->state == UP_IDLE || u->state == UP_LEASED || u->state == UP_PROBING)
+		v->state = UP_IDLE;
+}
+
+void __real_pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now_us);
+void __wrap_pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now_us);
+void __wrap_pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct pool_shadow *s = &sp->shadow;
+
+	BUG_ON(s->n_waiting == SHADOW_LEASES);
+	s->waiting[s->n_waiting++] = (struct lease_shadow){.lease = l, .asked_us = now_us};
+	trace(TR_ASK, sp->index, s->asked++, s->n_waiting);
+	__real_pool_lease(p, l, owner, now_us);
+}
+
+void __real_pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t now_us);
+void __wrap_pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t now_us);
+void __wrap_pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+
+	if (l->state == LEASE_WAITING) {
+		trace(TR_CANCEL, sp->index, sp->shadow.cancelled++, why);
+		PROMISE(lease_forget(&sp->shadow, l) >= 0, "POOL-12", "a lease is cancelled that nobody asked for");
+	}
+	__real_pool_cancel(p, l, why, now_us);
+}
+
+bool __real_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us);
+bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us);
+bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct up_shadow *v = up_find(&sp->shadow, l->up);
+	bool check;
+
+	trace(TR_RELEASE, sp->index, l->up->id, how);
+	PROMISE(v->state == UP_LEASED, "POOL-12", "a connection is returned that was not lent");
+	sp->shadow.released++;
+	sp->shadow.last_release_us = world.now_us;
+	v->used_us = world.now_us;
+	v->state = UP_CLEANING;
+	check = __real_pool_release(p, l, how, why, now_us);
+	up_settled(v, v->up);
+	return check;
+}
+
+void __real_pool_connected(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct up_shadow *v = up_find(&sp->shadow, u);
+
+	trace(TR_CONNECTED, sp->index, u->id, world.current && world.current->sock ? sock_id(world.current->sock) : 0);
+	PROMISE(v->state == UP_DIALING, "POOL-2", "connected while %s", up_state_name(v->state));
+	PROMISE(world.current && world.current->dialled, "POOL-2", "connected, but by what?");
+	v->state = UP_LOGIN;
+	v->connected_us = v->used_us = now_us;
+	v->stream = world.current;
+	__real_pool_connected(p, u, now_us);
+}
+
+void __real_pool_idle(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_idle(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_idle(struct pool *p, struct upstream *u, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct up_shadow *v = up_find(&sp->shadow, u);
+
+	trace(TR_IDLE, sp->index, u->id, 0);
+	PROMISE(v->state == UP_LOGIN, "POOL-2", "ready while %s", up_state_name(v->state));
+	sp->servers[v->server].shadow.failed_us = 0;
+	__real_pool_idle(p, u, now_us);
+	up_settled(v, u);
+}
+
+void __real_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct up_shadow *v = up_find(&sp->shadow, u);
+
+	trace(TR_CHECKED, sp->index, u->id, e);
+	__real_pool_checked(p, u, e, now_us);
+	up_settled(v, u);
+}
+
+void __real_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct up_shadow *v = up_find(&sp->shadow, u);
+
+	trace(TR_CLEANED, sp->index, u->id, e);
+	if (u->state == UP_CLEANING && e == ERR_OK)
+		v->used_us = now_us;
+	__real_pool_cleaned(p, u, e, now_us);
+	up_settled(v, u);
+}
+
+static void server_failed(struct sim_pool *sp, const struct up_shadow *v)
+{
+	struct server_shadow *s = &sp->servers[v->server].shadow;
+
+	if (s->failed_us != 0)
+		return;
+	s->failed_us = world.now_us;
+	s->dials = 0;
+}
+
+void __real_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+void __wrap_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	const struct up_shadow *v = up_find(&sp->shadow, u);
+
+	trace(TR_FAILED, sp->index, u->id, e);
+	if (v->state == UP_DIALING || v->state == UP_LOGIN)
+		server_failed(sp, v);
+	__real_pool_failed(p, u, e, now_us);
+}
+
+void __real_pool_closed(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_closed(struct pool *p, struct upstream *u, int64_t now_us);
+void __wrap_pool_closed(struct pool *p, struct upstream *u, int64_t now_us)
+{
+	struct sim_pool *sp = shadow_of(p);
+	struct pool_shadow *s = &sp->shadow;
+	struct up_shadow *v = up_find(s, u);
+
+	trace(TR_CLOSED, sp->index, u->id, 0);
+	PROMISE(v->state == UP_CLOSING, "POOL-2", "gone while %s", up_state_name(v->state));
+	PROMISE(v->stream == NULL, "POOL-1", "the permit goes back before the socket is closed");
+	*v = s->ups[--s->n_ups];
+	__real_pool_closed(p, u, now_us);
+}
+
+/* ---- after every callback ---- */
+
+static size_t shadow_count(const struct pool_shadow *s, enum up_state st)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_ups; i++)
+		n += s->ups[i].state == st;
+	return n;
+}
+
+static void check_counts(const struct sim_pool *sp, struct pool *p)
+{
+	const struct pool_shadow *s = &sp->shadow;
+	const struct stat *st = pool_stat(p);
+	size_t leased = shadow_count(s, UP_LEASED), idle = shadow_count(s, UP_IDLE);
+
+	PROMISE(leased == pool_count(p, UP_LEASED) && idle == pool_count(p, UP_IDLE), "POOL-2",
+		"%zu leased and %zu idle, the pool says %zu and %zu", leased, idle, pool_count(p, UP_LEASED),
+		pool_count(p, UP_IDLE));
+	PROMISE(s->n_waiting == pool_waiting(p), "POOL-12", "%zu wait, the pool says %zu", s->n_waiting, pool_waiting(p));
+	PROMISE(s->granted == st->leases && s->released == st->leases_returned && s->granted == s->released + leased,
+		"POOL-12", "%" PRIu64 " grants, %" PRIu64 " returns, %zu active; counted are %" PRIu64 " and %" PRIu64,
+		s->granted, s->released, leased, st->leases, st->leases_returned);
+}
+
+/* Nobody waits beside a connection that could be had: a lost wake-up would show here. */
+static void check_no_waste(const struct sim_pool *sp, struct pool *p)
+{
+	if (pool_waiting(p) == 0 || pool_count(p, UP_IDLE) == 0 || sp->opts.pool.has_health_check)
+		return;
+	for (size_t i = 0; i < sp->n_servers; i++)
+		if (sp->server_opts[i].opts.max_rps > 0)
+			return;
+	world_fail("LIVE-6", "%zu wait beside %zu idle connections", pool_waiting(p), pool_count(p, UP_IDLE));
+}
+
+static void check_pool(struct sim_pool *sp)
+{
+	struct pool *p = service_pool(sp->svc);
+	int64_t due = pool_next_us(p);
+
+	service_audit(sp->svc);
+	check_counts(sp, p);
+	check_no_waste(sp, p);
+	PROMISE(due >= world.now_us - late_of(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us", world.now_us - due);
+	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_timeout_us > 0)
+		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <=
+				sp->opts.pool.lease_timeout_us + sp->opts.pool.lease_timeout_us / 100 + late_of(sp),
+			"POOL-11", "a lease waits for %" PRId64 " us", world.now_us - sp->shadow.waiting[0].asked_us);
+}
+
+static void after_callback(struct loop *l)
+{
+	int permits = 0;
+
+	for (size_t i = 0; i < run.n_pools; i++) {
+		struct sim_pool *sp = &run.pools[i];
+
+		permits += (int)sp->shadow.n_ups;
+		if (sp->svc && run.loops[sp->loop] == l)
+			check_pool(sp);
+	}
+	PROMISE(permits == budget_used(run.budget), "POOL-1", "%d permits are out for %d connections",
+		budget_used(run.budget), permits);
+}
+
+void shadow_begin(void)
+{
+	world.after = after_callback;
+	sim_watch = (struct stream_watch){.dialled = on_dialled, .closed = on_closed, .moved = on_moved};
+}
+
+/* D8, D9, POOL-12: everything that was taken is back, and the counters tell what happened. */
+static void check_totals(const struct sim_pool *sp)
+{
+	const struct pool_shadow *s = &sp->shadow;
+	const struct stat *st = pool_stat(service_pool(sp->svc));
+	uint64_t failures = 0, closed = 0, clients = 0;
+
+	for (int i = 0; i < ERR_COUNT; i++) {
+		failures += st->lease_failures[i];
+		closed += st->upstream_closed[i];
+		clients += st->client_closed[i];
+	}
+	PROMISE(failures == s->refused + s->cancelled && s->asked == s->granted + s->refused + s->cancelled, "POOL-12",
+		"%" PRIu64 " asked, %" PRIu64 " granted, %" PRIu64 " refused, %" PRIu64 " cancelled, %" PRIu64 " counted",
+		s->asked, s->granted, s->refused, s->cancelled, failures);
+	PROMISE(closed == s->closed && s->closed == s->dialled, "POOL-12",
+		"%" PRIu64 " dialled, %" PRIu64 " closed, %" PRIu64 " counted", s->dialled, s->closed, closed);
+	PROMISE(clients == st->clients, "POOL-12", "%" PRIu64 " clients came, %" PRIu64 " left", st->clients, clients);
+	/* What was read for a client that left before it could be written is counted too. */
+	PROMISE(st->bytes_from_clients == s->bytes_in && st->bytes_to_clients >= s->bytes_out, "POOL-12",
+		"bytes in and out: %" PRIu64 " %" PRIu64 ", counted %" PRIu64 " %" PRIu64, s->bytes_in, s->bytes_out,
+		st->bytes_from_clients, st->bytes_to_clients);
+}
+
+void shadow_end(void)
+{
+	for (size_t i = 0; i < run.n_pools; i++) {
+		PROMISE(run.pools[i].shadow.n_ups == 0, "leak", "%zu connections are left", run.pools[i].shadow.n_ups);
+		PROMISE(run.pools[i].shadow.sockets == 0, "leak", "%d sockets are left", run.pools[i].shadow.sockets);
+		check_totals(&run.pools[i]);
+	}
+	PROMISE(budget_used(run.budget) == 0, "D9", "%d permits are left", budget_used(run.budget));
+}

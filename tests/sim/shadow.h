@@ -1,0 +1,61 @@
+/*
+ * shadow: the checks' own account of what the brain does, kept from the calls and effects that pass between serve/ and
+ * pool/ (the linker's --wrap shows them) and from the sockets that really exist. After every callback it is compared with
+ * what the pool says of itself. Nothing here is taken from the pool's own bookkeeping.
+ */
+#ifndef LEASED_SIM_SHADOW_H
+#define LEASED_SIM_SHADOW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pool/pool.h"
+
+#define SHADOW_UPS 512
+#define SHADOW_LEASES 128
+#define SHADOW_GRANTS 128
+
+struct up_shadow {
+	const struct upstream *up;
+	enum up_state state;
+	unsigned server;
+	int64_t created_us, connected_us, used_us;
+	uint64_t leases;
+	struct stream *stream;
+};
+
+struct lease_shadow {
+	const struct lease *lease;
+	int64_t asked_us;
+};
+
+struct server_shadow {
+	int64_t grants_us[SHADOW_GRANTS];	/* a ring of the last ones */
+	uint64_t n_grants;
+	/* of the current row of failures */
+	int64_t failed_us;			/* the first; 0: none since the last success */
+	int64_t last_dial_us;
+	unsigned dials;				/* begun since then */
+	int sockets;				/* that exist now */
+	int sockets_most;
+	unsigned waited_in_vain;
+};
+
+struct pool_shadow {
+	struct up_shadow ups[SHADOW_UPS];
+	size_t n_ups;
+	struct lease_shadow waiting[SHADOW_LEASES];	/* in order of asking */
+	size_t n_waiting;
+	uint64_t asked, granted, refused, cancelled, released, closed, dialled;
+	uint64_t refused_by[ERR_COUNT];
+	uint64_t accepted, bytes_in, bytes_out;
+	int sockets;
+	int64_t worst_wait_us;		/* of granted leases */
+	int64_t drained_us;		/* when the last EFFECT_DRAINED was seen */
+	int64_t last_release_us;
+};
+
+void shadow_begin(void);		/* installs the checks in the back end */
+void shadow_end(void);			/* the counters against the log, pools empty */
+
+#endif
