@@ -16,10 +16,10 @@
 #include "io/listen.h"
 
 #define GUARD_US INT64_C(10000000)
-#define WAIT_FOR(cond)                                                                                                \
-	do {                                                                                                          \
-		while (!(cond))                                                                                       \
-			loop_run(loop);                                                                               \
+#define WAIT_FOR(cond)                                                                                               \
+	do {                                                                                                         \
+		while (!(cond))                                                                                      \
+			loop_run(loop);                                                                              \
 	} while (0)
 
 static struct loop *loop;
@@ -29,10 +29,10 @@ static struct timer guard;
 struct end {
 	struct stream *s;
 	int connected, failed, readable, writable;
-	bool inside;			/* a call is running: no event may come */
-	bool auto_read;			/* read what comes */
+	bool inside;	/* a call is running: no event may come */
+	bool auto_read; /* read what comes */
 	size_t got;
-	enum err last;			/* of the last read */
+	enum err last; /* of the last read */
 	char head[64];
 };
 
@@ -91,7 +91,8 @@ static inline void end_read(struct end *e)
 
 	e->last = stream_read(e->s, loop_scratch(loop), LOOP_SCRATCH_BYTES, &n);
 	if (e->got < sizeof(e->head))
-		memcpy(e->head + e->got, loop_scratch(loop), n < sizeof(e->head) - e->got ? n : sizeof(e->head) - e->got);
+		memcpy(e->head + e->got, loop_scratch(loop),
+		       n < sizeof(e->head) - e->got ? n : sizeof(e->head) - e->got);
 	e->got += n;
 	if (e->last != ERR_OK && e->last != ERR_AGAIN)
 		stream_want(e->s, STREAM_WANT_NONE);

@@ -85,7 +85,7 @@ START_TEST(timers_fire_in_order_and_never_early)
 	timer_set(loop, &b, now + 2 * MS);
 	timer_set(loop, &c, now + 2 * MS);
 	timer_set(loop, &d, now + 1 * MS);
-	timer_set(loop, &b, now + 4 * MS);	/* moved later */
+	timer_set(loop, &b, now + 4 * MS); /* moved later */
 	timer_stop(loop, &d);
 	timer_stop(loop, &d);
 	loop_run(loop);
@@ -168,7 +168,7 @@ START_TEST(tasks_run_once_and_within_the_turn)
 	task_init(&chain[1], mark, letter("q"));
 	task_init(&chain[2], mark, letter("r"));
 	loop_post(loop, &chain[0]);
-	loop_run(loop);	/* doesn't wait, as there is work */
+	loop_run(loop); /* doesn't wait, as there is work */
 	ck_assert_str_eq(order, "pq");
 	turn();
 	ck_assert_str_eq(order, "pq");
@@ -261,7 +261,7 @@ static void check_dial(int family)
 	ck_assert_int_ne(fcntl(stream_fd(a.s), F_GETFL) & O_NONBLOCK, 0);
 	fd = accept(l, NULL, NULL);
 	ck_assert_int_eq(write(fd, "hi", 2), 2);
-	WAIT_FOR(a.got == 2);	/* reads without having asked for it */
+	WAIT_FOR(a.got == 2); /* reads without having asked for it */
 	close(fd);
 	close(l);
 	stream_close(&a.s);
@@ -345,12 +345,12 @@ START_TEST(dial_unix)
 	check_failure(&at, ERR_REFUSED);
 	ck_assert_int_eq(bind(l, &at.u.sa, at.len), 0);
 	ck_assert_int_eq(listen(l, 0), 0);
-	end_dial(&a, &at);	/* connects at once, yet the event comes later */
+	end_dial(&a, &at); /* connects at once, yet the event comes later */
 	WAIT_FOR(a.connected);
 	ck_assert_int_eq(stream_peer_uid(a.s, &uid, &pid), ERR_OK);
 	ck_assert_uint_eq(uid, getuid());
 	ck_assert_uint_eq(pid, (uint32_t)getpid());
-	check_failure(&at, ERR_UNREACHABLE);	/* the backlog is full */
+	check_failure(&at, ERR_UNREACHABLE); /* the backlog is full */
 	stream_close(&a.s);
 	close(l);
 }
@@ -475,7 +475,7 @@ START_TEST(readiness_is_level_triggered_and_as_wanted)
 	end_write(&b, "xyz");
 	turn();
 	turn();
-	ck_assert_int_eq(a.readable, 0);	/* nothing was asked for */
+	ck_assert_int_eq(a.readable, 0); /* nothing was asked for */
 	stream_want(a.s, STREAM_WANT_READ);
 	WAIT_FOR(a.readable == 3);
 	stream_want(a.s, STREAM_WANT_NONE);
@@ -667,7 +667,7 @@ START_TEST(splice_full_pipe)
 			break;
 	}
 	ck_assert_uint_eq(splice_held(p), in);
-	ck_assert_int_eq(stream_peek(b.s), ERR_OK);	/* the byte that had no room */
+	ck_assert_int_eq(stream_peek(b.s), ERR_OK); /* the byte that had no room */
 	stream_want(d.s, STREAM_WANT_READ);
 	while (splice_held(p) > 0) {
 		e = splice_out(p, c.s, &n);
@@ -697,7 +697,7 @@ START_TEST(splice_pipes_are_kept_within_bounds)
 	while (n < SPLICE_MAX && (p[n] = splice_borrow(loop)) != NULL)
 		n++;
 	ck_assert_int_eq(open_fds(), before + 2 * n);
-	if (n == SPLICE_MAX)	/* else the system's limit on pipe memory came first */
+	if (n == SPLICE_MAX) /* else the system's limit on pipe memory came first */
 		ck_assert_ptr_null(splice_borrow(loop));
 	for (int i = 0; i < n; i++)
 		splice_return(loop, &p[i]);
