@@ -15,11 +15,35 @@ struct parse {
 	const struct source *source;
 	struct conf_arena *arena;
 	size_t spare;
+	const char *at;		/* beginning of the line below in the text; only moves forward */
+	int line;
 };
 
-static struct conf_pos parse_pos(const struct parse *p, const config_setting_t *s)
+/*
+ * The line a string in a list is on. libconfig reads one token ahead before it knows that a string is complete, and notes
+ * the line of that token: for the last one of a list often that of the closing bracket.
+ */
+static int parse_string_line(struct parse *p, int line)
 {
-	return source_pos(p->source, (int)config_setting_source_line(s));
+	const char *first, *at;
+
+	for (; p->line < line && (at = strchr(p->at, '\n')) != NULL; p->line++)
+		p->at = at + 1;
+	first = p->at + strspn(p->at, " \t\r");
+	if (p->line != line || !strchr(")],", *first))
+		return line;
+	for (at = p->at; at > p->source->text && strchr(" \t\r\n", at[-1]); at--)
+		line -= at[-1] == '\n';
+	return line;
+}
+
+static struct conf_pos parse_pos(struct parse *p, const config_setting_t *s)
+{
+	int line = (int)config_setting_source_line(s);
+
+	if (config_setting_type(s) == CONFIG_TYPE_STRING && !config_setting_name(s))
+		line = parse_string_line(p, line);
+	return source_pos(p->source, line);
 }
 
 static bool parse_value(struct parse *p, config_setting_t *s, int depth, struct value *out);
@@ -103,6 +127,8 @@ static void parse_syntax_error(const struct source *s, const config_t *config)
 		if (!parse_duplicate(s, line, hint, sizeof(hint)))
 			snprintf(hint, sizeof(hint), "a key is set twice in this group");
 		conf_messages_add(s->errors, source_pos(s, line), "%s (%s)", hint, text);
+	} else if (strcmp(text, "mismatched element type in array") == 0) {
+		conf_messages_add(s->errors, source_pos(s, line), "%s (only a list in ( ) may mix types)", text);
 	} else if (source_hint(s->text, line, &at, hint, sizeof(hint))) {
 		conf_messages_add(s->errors, source_pos(s, at), "%s: %s", text, hint);
 	} else {
@@ -112,7 +138,7 @@ static void parse_syntax_error(const struct source *s, const config_t *config)
 
 struct parsed *parse_source(const struct source *s, struct conf_arena *arena, size_t spare)
 {
-	struct parse p = {.source = s, .arena = arena, .spare = spare};
+	struct parse p = {.source = s, .arena = arena, .spare = spare, .at = s->text, .line = 1};
 	struct parsed *out = NEW(struct parsed);
 
 	config_init(&out->config);

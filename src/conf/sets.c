@@ -35,6 +35,16 @@ static bool set_fail(struct conf_messages *errors, const char *key, const char *
 	return false;
 }
 
+static bool set_fail_near(struct conf_messages *errors, const char *key, const char *why, const struct nearest *near)
+{
+	char text[200];
+
+	if (!near->best)
+		return set_fail(errors, key, why);
+	snprintf(text, sizeof(text), "%s (did you mean \"%.60s\"?)", why, near->best);
+	return set_fail(errors, key, text);
+}
+
 static void set_value(struct value *group, enum scope_id id, const char *name, char *text)
 {
 	const struct key *k = set_find(id, name);
@@ -51,21 +61,27 @@ static void set_value(struct value *group, enum scope_id id, const char *name, c
 static bool set_in_list(struct value *list, enum scope_id id, const char *full, char *path, char *text,
 			struct conf_messages *errors)
 {
-	char *dot = strrchr(path, '.');
+	char *dot = strrchr(path, '.'), why[120];
+	struct nearest near;
 
 	if (!dot)
 		return set_fail(errors, full, "expected a name and a key, such as pools.NAME.max_size");
 	*dot = '\0';
+	nearest_init(&near, path);
 	for (size_t i = 0; list && list->kind == VALUE_LIST && i < list->n; i++) {
 		const struct value *name =
 			list->items[i].kind == VALUE_GROUP ? value_member(&list->items[i], "name") : NULL;
 
-		if (!name || name->kind != VALUE_STRING || strcmp(name->s, path) != 0)
+		if (!name || name->kind != VALUE_STRING)
+			continue;
+		nearest_try(&near, name->s);
+		if (strcmp(name->s, path) != 0)
 			continue;
 		set_value(&list->items[i], id, dot + 1, text);
 		return true;
 	}
-	return set_fail(errors, full, id == SCOPE_POOL ? "no pool has this name" : "no credential has this name");
+	snprintf(why, sizeof(why), "no %s is called \"%.60s\"", id == SCOPE_POOL ? "pool" : "credential", path);
+	return set_fail_near(errors, full, why, &near);
 }
 
 static struct value *set_find_member(struct value *group, const char *name)
@@ -80,11 +96,16 @@ static bool set_in_scope(struct value *root, const char *full, char *first, char
 			 struct conf_arena *arena, struct conf_messages *errors)
 {
 	struct value *member = set_find_member(root, first);
+	struct nearest near;
 
+	nearest_init(&near, first);
 	for (int id = SCOPE_ADMIN; id <= SCOPE_POOL; id++) {
 		const struct scope *s = scope_get((enum scope_id)id);
 
-		if (strcmp(s->name, first) != 0 || id == SCOPE_LISTENER || id == SCOPE_SERVER)
+		if (id == SCOPE_LISTENER || id == SCOPE_SERVER)
+			continue;
+		nearest_try(&near, s->name);
+		if (strcmp(s->name, first) != 0)
 			continue;
 		if (s->list)
 			return set_in_list(member, s->id, full, rest, text, errors);
@@ -97,7 +118,7 @@ static bool set_in_scope(struct value *root, const char *full, char *first, char
 			set_value(member, s->id, rest, text);
 		return true;
 	}
-	return set_fail(errors, full, "no such group; there are admin, log, limits, tcp, dns, pools and credentials");
+	return set_fail_near(errors, full, "no such group", &near);
 }
 
 bool parse_set(struct value *root, const char *set, size_t spare, struct conf_arena *arena, struct conf_messages *errors)
