@@ -74,6 +74,13 @@ int budget_excess(const struct budget *b)
 	return max > 0 && used > max ? used - max : 0;
 }
 
+static bool budget_has_room(const struct budget *b)
+{
+	int max = atomic_load(&b->max);
+
+	return max == 0 || atomic_load(&b->used) < max;
+}
+
 bool budget_starved(const struct budget *b)
 {
 	int max = atomic_load(&b->max);
@@ -122,7 +129,7 @@ void budget_want(struct budget *b, struct budget_member *m)
 		atomic_store(&b->n_hungry, b->hungry.len);
 	}
 	/* A permit given back between the failed take and this lock was not announced to us. */
-	if (atomic_load(&b->max) == 0 || atomic_load(&b->used) < atomic_load(&b->max))
+	if (budget_has_room(b))
 		m->poke(m->arg, BUDGET_RETRY);
 	else
 		budget_evict_locked(b);
@@ -133,8 +140,8 @@ void budget_unwant(struct budget *b, struct budget_member *m)
 {
 	pthread_mutex_lock(&b->lock);
 	budget_unwant_locked(b, m);
-	/* The turn may have been ours: hand it on, or a free permit stays unannounced. */
-	if (b->hungry.len > 0 && budget_excess(b) == 0) {
+	/* The free permit may have been announced to us alone. Without one a poke would only send two hungry pools round. */
+	if (b->hungry.len > 0 && budget_has_room(b)) {
 		struct budget_member *next = container_of(list_front(&b->hungry), struct budget_member, hungry);
 
 		next->poke(next->arg, BUDGET_RETRY);

@@ -802,6 +802,43 @@ START_TEST(test_min_idle_is_not_evicted)
 }
 END_TEST
 
+/* Two pools that wait for the same descriptor must not poke each other for ever. */
+/* Proves: D7 LIVE-3 */
+START_TEST(test_hungry_pools_do_not_spin)
+{
+	struct budget *b = budget_new(1);
+	struct world w2;
+	struct lease held, l, m;
+	size_t pokes = 0;
+
+	w_init(&w, &po, b);
+	w_server(&w, &so);
+	w_init(&w2, &po, b);
+	w_server(&w2, &so);
+	w_lease(&w, &held);
+	w_lease(&w, &l);
+	w_lease(&w2, &m);
+	pool_poked(w.pool, BUDGET_RETRY, w.now);
+	w_run(&w);
+	for (int i = 0; i < 50; i++) {
+		pokes += w.n_poked + w2.n_poked;
+		w_pokes(&w);
+		w_pokes(&w2);
+	}
+	ck_assert_uint_le(pokes, 4);
+	w_release(&w, &held);
+	ck_assert_int_eq(l.state, LEASE_HELD);
+	w_release(&w, &l);
+	w_pokes(&w);
+	w_pokes(&w2);
+	ck_assert_int_eq(m.state, LEASE_HELD);
+	w_release(&w2, &m);
+	w_done(&w);
+	w_done(&w2);
+	budget_free(&b);
+}
+END_TEST
+
 /* Proves: F:R2 D8 */
 START_TEST(test_lowered_budget_evicts_and_never_reuses_the_excess)
 {
@@ -951,6 +988,7 @@ int main(void)
 	tcase_add_test(t, test_budget_bounds_all_pools);
 	tcase_add_test(t, test_eviction_is_lru_over_all_pools_and_waits_for_the_close);
 	tcase_add_test(t, test_min_idle_is_not_evicted);
+	tcase_add_test(t, test_hungry_pools_do_not_spin);
 	tcase_add_test(t, test_lowered_budget_evicts_and_never_reuses_the_excess);
 	tcase_add_test(t, test_budget_formula);
 	tcase_add_test(t, test_budget_figures);
