@@ -216,6 +216,7 @@ void pool_idle(struct pool *p, struct upstream *u, int64_t now_us)
 
 	p->stat.logins[ERR_OK]++;
 	hist_add(&p->stat.login_time, now_us - u->connected_us);
+	u->ready_us = now_us;
 	s->dial_avg_us = s->dial_avg_us ? (7 * s->dial_avg_us + took) / 8 : took;
 	server_good(s);
 	upstream_settle(p, u, now_us);

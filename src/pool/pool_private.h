@@ -70,7 +70,7 @@ static inline struct upstream *upstream_of(struct node *n)
 /* When an idle connection was last of use: its place in the eviction order. */
 static inline int64_t upstream_used_us(const struct upstream *u)
 {
-	return u->last_returned_us > u->connected_us ? u->last_returned_us : u->connected_us;
+	return u->last_returned_us > u->ready_us ? u->last_returned_us : u->ready_us;
 }
 
 /* upstream.c */

@@ -54,6 +54,7 @@ struct upstream {
 	struct lease *lease;		/* LEASED only */
 	struct addr addr;		/* where it is (being) connected */
 	int64_t created_us, state_us, connected_us;
+	int64_t ready_us;		/* logged in */
 	int64_t last_leased_us, last_returned_us;	/* 0: never */
 	int64_t checked_us;		/* last good health check; 0: never */
 	int64_t expires_us;		/* max_age with jitter; INT64_MAX: none */

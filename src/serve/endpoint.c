@@ -6,17 +6,6 @@
 
 static void endpoint_lookup(void *arg);
 
-struct endpoint *endpoint_new(struct service *s, const struct service_server *o)
-{
-	struct endpoint *e = NEW(struct endpoint);
-
-	e->svc = s;
-	e->where = o->where;
-	timer_init(&e->refresh, endpoint_lookup, e);
-	e->server = pool_add_server(s->pool, &o->opts, e);
-	return e;
-}
-
 void endpoint_free(struct endpoint **pe)
 {
 	struct endpoint *e = *pe;
@@ -51,6 +40,22 @@ static void endpoint_set(struct endpoint *e, const struct addr *v, size_t n)
 	e->next %= n;
 }
 
+/* A name cannot be dialled before it is resolved; the pool must know that from the first plan on. */
+struct endpoint *endpoint_new(struct service *s, const struct service_server *o)
+{
+	struct endpoint *e = NEW(struct endpoint);
+
+	e->svc = s;
+	e->where = o->where;
+	timer_init(&e->refresh, endpoint_lookup, e);
+	e->server = pool_add_server(s->pool, &o->opts, e);
+	if (e->where.kind == ADDR_NAME)
+		server_set_dialable(s->pool, e->server, false, service_now(s));
+	else
+		endpoint_set(e, &e->where.addr, 1);
+	return e;
+}
+
 static void endpoint_answered(void *arg, enum err err, const struct addr *v, size_t n)
 {
 	struct endpoint *e = arg;
@@ -81,12 +86,8 @@ static void endpoint_lookup(void *arg)
 
 void endpoint_start(struct endpoint *e)
 {
-	if (e->where.kind == ADDR_NAME) {
-		server_set_dialable(e->svc->pool, e->server, false, service_now(e->svc));
+	if (e->where.kind == ADDR_NAME)
 		endpoint_lookup(e);
-	} else {
-		endpoint_set(e, &e->where.addr, 1);
-	}
 }
 
 size_t endpoint_choose(struct endpoint *e, uint64_t tried)
