@@ -187,7 +187,7 @@ void nemesis_end(void)
 	event_stop(&nemesis.next);
 	budget_set_max(run.budget, nemesis.budget);
 	for (size_t i = 0; i < run.n_loops; i++)
-		loop_freeze(run.loops[i], world.now_us);
+		loop_thaw(run.loops[i]);
 	for (size_t i = 0; i < run.n_pools; i++)
 		port_find(&run.pools[i].listener.addr)->link.hole = false;
 }

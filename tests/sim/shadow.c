@@ -107,11 +107,34 @@ static void on_moved(struct stream *st, bool in, size_t n)
 
 /* ---- effects ---- */
 
+/* POOL-8: after a failure the dials come one at a time, a growing backoff interval apart; beside them only probes do. */
+static void check_backoff(struct sim_server *server)
+{
+	const struct server_opts *o = server_options(server);
+	struct server_shadow *s = &server->shadow;
+	double step = (double)o->backoff.initial_us, sum = 0, top = (double)o->backoff.max_us;
+	int64_t since = world.now_us - s->failed_us, allowed = 0;
+
+	if (s->failed_us == 0)
+		return;
+	s->dials++;
+	while (allowed < 1000) {
+		/* A microsecond less: intervals are whole ones. */
+		sum += (step < top ? step : top) * (1 - o->backoff.jitter) - 1;
+		if (sum > (double)since)
+			break;
+		step = step * o->backoff.multiplier - 1;
+		allowed++;
+	}
+	if (o->probe_interval_us > 0)
+		allowed += since / o->probe_interval_us;
+	PROMISE(s->dials <= allowed, "POOL-8", "%u dials in the %" PRId64 " us after a failure, at most %" PRId64 " may be",
+		s->dials, since, allowed);
+}
+
 static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream *u)
 {
 	struct pool_shadow *s = &sp->shadow;
-	struct server_shadow *ss;
-	const struct server_opts *o;
 	unsigned server = server_index(p, u);
 	int max = budget_max(run.budget);
 
@@ -123,28 +146,7 @@ static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream 
 	PROMISE(max == 0 || budget_used(run.budget) <= max, "POOL-1", "%d permits of a budget of %d",
 		budget_used(run.budget), max);
 	PROMISE(!sp->stopped, "POOL-9", "a dial after the service has stopped");
-	ss = &sp->servers[server].shadow;
-	o = server_options(&sp->servers[server]);
-	ss->last_dial_us = world.now_us;
-	if (ss->failed_us == 0)
-		return;
-	/* POOL-8: one at a time, no earlier than the first backoff interval; sooner only as a probe for a waiter. */
-	{
-		int64_t since = world.now_us - ss->failed_us;
-		double least = (double)o->backoff.initial_us * (1 - o->backoff.jitter);
-		double sum = 0, step = least, top = (double)o->backoff.max_us * (1 - o->backoff.jitter);
-
-		ss->dials++;
-		for (unsigned i = 0; i < ss->dials && i < 1000; i++) {
-			sum += step < top ? step : top;
-			step *= o->backoff.multiplier;
-		}
-		if (o->probe_interval_us > 0 && sum > (double)o->probe_interval_us * ss->dials)
-			sum = (double)o->probe_interval_us * ss->dials;
-		/* intervals are whole microseconds */
-		PROMISE((double)since + 2.0 * ss->dials >= sum, "POOL-8",
-			"dial %u after a failure comes %" PRId64 " us after it, not %.0f us", ss->dials, since, sum);
-	}
+	check_backoff(&sp->servers[server]);
 }
 
 static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
@@ -372,7 +374,6 @@ void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us)
 	PROMISE(v->state == UP_DIALING, "POOL-2", "connected while %s", up_state_name(v->state));
 	PROMISE(world.current && world.current->dialled, "POOL-2", "connected, but by what?");
 	v->state = UP_LOGIN;
-	v->connected_us = v->used_us = now_us;
 	v->stream = world.current;
 	__real_pool_connected(p, u, now_us);
 }
@@ -387,6 +388,7 @@ void __wrap_pool_idle(struct pool *p, struct upstream *u, int64_t now_us)
 	trace(TR_IDLE, sp->index, u->id, 0);
 	PROMISE(v->state == UP_LOGIN, "POOL-2", "ready while %s", up_state_name(v->state));
 	sp->servers[v->server].shadow.failed_us = 0;
+	v->used_us = now_us;
 	__real_pool_idle(p, u, now_us);
 	up_settled(v, u);
 }
@@ -500,7 +502,10 @@ static void check_pool(struct sim_pool *sp)
 	service_audit(sp->svc);
 	check_counts(sp, p);
 	check_no_waste(sp, p);
-	PROMISE(due >= world.now_us - late_of(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us", world.now_us - due);
+	/* One that was past when it was set is met in the next turn. */
+	PROMISE(due != sp->shadow.due_us || due >= world.now_us - late_of(sp), "LIVE-4",
+		"a deadline was missed by %" PRId64 " us", world.now_us - due);
+	sp->shadow.due_us = due;
 	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_timeout_us > 0)
 		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <=
 				sp->opts.pool.lease_timeout_us + sp->opts.pool.lease_timeout_us / 100 + late_of(sp),

@@ -19,7 +19,7 @@ struct up_shadow {
 	const struct upstream *up;
 	enum up_state state;
 	unsigned server;
-	int64_t created_us, connected_us, used_us;
+	int64_t created_us, used_us;
 	uint64_t leases;
 	struct stream *stream;
 };
@@ -34,11 +34,9 @@ struct server_shadow {
 	uint64_t n_grants;
 	/* of the current row of failures */
 	int64_t failed_us;			/* the first; 0: none since the last success */
-	int64_t last_dial_us;
 	unsigned dials;				/* begun since then */
 	int sockets;				/* that exist now */
 	int sockets_most;
-	unsigned waited_in_vain;
 };
 
 struct pool_shadow {
@@ -53,6 +51,7 @@ struct pool_shadow {
 	int64_t worst_wait_us;		/* of granted leases */
 	int64_t drained_us;		/* when the last EFFECT_DRAINED was seen */
 	int64_t last_release_us;
+	int64_t due_us;			/* the pool's next deadline after the last callback */
 };
 
 void shadow_begin(void);		/* installs the checks in the back end */

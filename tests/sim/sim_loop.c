@@ -117,12 +117,22 @@ void loop_make_ready(struct loop *l, struct ready *r)
 
 void loop_freeze(struct loop *l, int64_t until_us)
 {
+	if (until_us <= l->frozen_us)
+		return;
 	trace(TR_FREEZE, l->id, (uint64_t)(until_us - world.now_us), 0);
+	if (l->frozen_us <= world.now_us)
+		l->frozen_from_us = world.now_us;
 	l->frozen_us = until_us;
-	if (until_us - world.now_us > l->worst_late_us)
-		l->worst_late_us = until_us - world.now_us;
+	if (until_us - l->frozen_from_us > l->worst_late_us)
+		l->worst_late_us = until_us - l->frozen_from_us;
 	if (heap_has(&l->wake.due) && l->wake.due.at_us < until_us)
 		event_set(&l->wake, until_us);
+}
+
+void loop_thaw(struct loop *l)
+{
+	l->frozen_us = world.now_us;
+	loop_wake_at(l, world.now_us + TURN_GAP_US);
 }
 
 /* ---- a turn ---- */

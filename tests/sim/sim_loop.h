@@ -17,7 +17,7 @@ struct ready {
 struct loop {
 	uint64_t id;
 	struct event wake;		/* the next turn */
-	int64_t now_us, frozen_us, late_us, worst_late_us;
+	int64_t now_us, frozen_us, frozen_from_us, late_us, worst_late_us;
 	struct list ready, batch, tasks;
 	struct heap timers;
 	struct rng rng;

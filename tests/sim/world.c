@@ -144,6 +144,8 @@ void world_fail(const char *invariant, const char *fmt, ...)
 	fflush(stdout);
 	fprintf(stderr, "sim: the last moves before the failure:\n");
 	trace_dump(stderr);
+	if (world.describe)
+		world.describe(stderr);
 	fprintf(stderr, "sim: seed %" PRIu64 "%s%s breaks %s at %" PRId64 " us: ", world.seed,
 		world.name ? " scenario " : "", world.name ? world.name : "", invariant, world.now_us - SECOND);
 	va_start(ap, fmt);

@@ -54,6 +54,7 @@ struct world {
 	struct buggify bug;
 	bool bugs_on;
 	void (*after)(struct loop *l);	/* called after every callback of a loop */
+	void (*describe)(FILE *f);	/* prints the state of things when a run fails */
 	struct stream *current;		/* the stream whose callback runs */
 	FILE *trace_file;
 	bool verbose;
@@ -117,6 +118,7 @@ void loop_count(const struct loop *l, struct loop_count *out);
 uint64_t loop_id(const struct loop *l);
 /* The whole thread stands still until then (SIGSTOP, a long turn); its packets wait. */
 void loop_freeze(struct loop *l, int64_t until_us);
+void loop_thaw(struct loop *l);
 int64_t loop_late_us(const struct loop *l);	/* how late its turns may have been */
 struct loop *loop_new_seeded(uint64_t id);
 
