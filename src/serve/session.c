@@ -73,9 +73,10 @@ static int64_t session_due(const struct session *c, enum err *why)
 		due = c->down.stalled_us + o->client_write_timeout_us;
 		*why = ERR_CLIENT_SLOW;
 	}
+	/* The time it spent waiting for its lease is not the client's. */
 	if (o->client_idle_timeout_us > 0 && c->state != CLIENT_WAITING &&
-	    session_last_us(c) + o->client_idle_timeout_us < due) {
-		due = session_last_us(c) + o->client_idle_timeout_us;
+	    later(session_last_us(c), c->state_us) + o->client_idle_timeout_us < due) {
+		due = later(session_last_us(c), c->state_us) + o->client_idle_timeout_us;
 		*why = ERR_CLIENT_IDLE;
 	}
 	return due;
