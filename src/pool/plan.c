@@ -4,7 +4,8 @@
  * For the oldest waiter the servers are asked once each, beginning with the one whose turn it is: no rate token: passed
  * over; an idle connection: granted; else a dial (or the check of a connection idle for long) is started there if there
  * are more waiters than supply, and the rest of the servers are asked for an idle connection all the same. So load goes
- * round, and a server that does not answer costs nobody more than its patience, once.
+ * round, and a server that does not answer costs nobody more than its patience, once. A waiter that has been round is
+ * served by whatever becomes idle; that alone starts nothing.
  */
 #include "pool/pool_private.h"
 
@@ -224,9 +225,10 @@ static bool plan_serve_first(struct pool *p, int64_t now_us)
 			plan_grant(p, l, u, now_us);
 			return true;
 		}
-		if (!started && p->waiters.len > plan_supply(p))
+		if (!started && !l->asked_round && p->waiters.len > plan_supply(p))
 			started = plan_supply_from(p, s, now_us) == SUPPLY_STARTED;
 	}
+	l->asked_round = true;
 	if (started)
 		p->turn = (p->turn + 1) % p->n_servers;
 	return false;
@@ -359,7 +361,9 @@ void pool_plan(struct pool *p, int64_t now_us)
 		no_room = plan_start_supply(p, now_us);
 	if (p->waiters.len > 0 && p->opts.lease_wait == LEASE_NONBLOCK)
 		plan_refuse_nonblocking(p, now_us);
-	no_room = plan_min_idle(p, now_us) || (no_room && p->waiters.len > 0);
+	/* A request that could not wait leaves the wish behind, for the next one. */
+	no_room = no_room && (p->waiters.len > 0 || p->opts.lease_wait == LEASE_NONBLOCK);
+	no_room = plan_min_idle(p, now_us) || no_room;
 	lru = plan_lru(p);
 	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX, memory_order_relaxed);
 	plan_make_room(p, no_room, now_us);

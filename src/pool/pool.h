@@ -61,6 +61,7 @@ struct lease {
 	struct node node;		/* on pool->waiters while WAITING; all wait equally long, so FIFO is deadline order */
 	struct upstream *up;		/* HELD only */
 	int64_t asked_us, granted_us;
+	bool asked_round;		/* each server has been asked for it once */
 	void *owner;			/* the session */
 };
 
