@@ -106,7 +106,9 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 {
 	static const enum err failed[] = {
 		[PROTO_LOGIN] = ERR_LOGIN_FAILED, [PROTO_PING] = ERR_HEALTH, [PROTO_CLEAN] = ERR_NOT_READY};
-	enum err e = v == PROTO_DONE ? ERR_OK : v == PROTO_DENIED ? ERR_DENIED : failed[c->dialogue];
+	/* Bytes behind the last reply, read yet or not, fail it. */
+	bool done = v == PROTO_DONE && stream_peek(c->stream) == ERR_AGAIN;
+	enum err e = done ? ERR_OK : v == PROTO_DENIED ? ERR_DENIED : failed[c->dialogue];
 	struct pool *p = c->svc->pool;
 	int64_t now = service_now(c->svc);
 

@@ -299,6 +299,22 @@ static void session_bind(struct session *c, struct conn *u)
 	}
 }
 
+/*
+ * A connection that has something to say, or has ended, is not lent (ISO-3): what waits there is not for this client. But
+ * what a new connection says unasked is its greeting; and one that was closed as soon as it was made is the client's to
+ * see, as asking for another would only go round.
+ */
+static bool session_is_stale(const struct session *c, const struct conn *k)
+{
+	const struct service_opts *o = &c->svc->opts;
+	bool fresh = k->up->leases == 1 && k->up->checked_us == 0 && !o->proto->has(o->proto_conf, PROTO_LOGIN);
+	enum err e = stream_peek(k->stream);
+
+	if (e == ERR_AGAIN)
+		return false;
+	return !fresh || (e != ERR_OK && k->up->ready_us < service_now(c->svc));
+}
+
 void session_granted(struct session *c, struct upstream *u)
 {
 	struct service *s = c->svc;
@@ -307,8 +323,7 @@ void session_granted(struct session *c, struct upstream *u)
 	if (!c->client || c->lease.up != u)
 		return;
 	session_bind(c, k);
-	/* A used connection that has something to say, or was closed this very moment, is not lent (ISO-3). */
-	if (u->leases > 1 && stream_peek(k->stream) != ERR_AGAIN) {
+	if (session_is_stale(c, k)) {
 		session_unbind(c, RELEASE_CLOSE, ERR_DIRTY);
 		session_ask(c);
 		return;
