@@ -112,6 +112,33 @@ static void session_check_client(struct server_session *s, uint64_t id)
 	s->checked_since = false;
 }
 
+static void session_add_odd(struct server_session *s)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "!%" PRIu64 "\n", s->serial);
+
+	if (s->odd_sent)
+		return;
+	s->odd_sent = true;
+	bytes_add(&s->out, text, (size_t)n);
+	trace(TR_SERVER, s->actor->port->id, 2, s->serial);
+}
+
+/* Nothing is outstanding, and yet it speaks. */
+static void session_speak_unasked(struct server_session *s)
+{
+	if (s->logged_in && bytes_len(&s->in) == 0 && bytes_len(&s->out) == 0)
+		session_add_odd(s);
+}
+
+/* The answer to a dialogue of leased's own; a mad server may say more in the same breath. */
+static void session_answer(struct server_session *s, const char *text)
+{
+	bytes_add(&s->out, text, strlen(text));
+	if (s->fate == FATE_EXTRA && world_below(2))
+		session_add_odd(s);
+}
+
 static void session_login(struct server_session *s)
 {
 	struct server_actor *a = s->actor;
@@ -123,7 +150,7 @@ static void session_login(struct server_session *s)
 		return;
 	}
 	s->logged_in = true;
-	bytes_add(&s->out, "+OK\n", 4);
+	session_answer(s, "+OK\n");
 }
 
 static void session_line(struct server_session *s, const uint8_t *line, size_t n)
@@ -136,7 +163,7 @@ static void session_line(struct server_session *s, const uint8_t *line, size_t n
 	} else if (n == 5 && memcmp(line, "PING\n", 5) == 0) {
 		a->pings++;
 		s->checked_since = s->logged_in;
-		bytes_add(&s->out, a->sick ? "-SICK\n" : "+PONG\n", 6);
+		session_answer(s, a->sick ? "-SICK\n" : "+PONG\n");
 	} else {
 		PROMISE(s->logged_in, "CRED-10", "a client's bytes arrive before the login");
 		if (line[0] == 'C')
@@ -195,20 +222,6 @@ static void session_flush(struct server_session *s)
 			return;
 		}
 	}
-}
-
-/* Nothing is outstanding, and yet it speaks. */
-static void session_speak_unasked(struct server_session *s)
-{
-	char text[32];
-	int n;
-
-	if (s->odd_sent || !s->logged_in || bytes_len(&s->in) > 0 || bytes_len(&s->out) > 0)
-		return;
-	s->odd_sent = true;
-	n = snprintf(text, sizeof(text), "!%" PRIu64 "\n", s->serial);
-	bytes_add(&s->out, text, (size_t)n);
-	trace(TR_SERVER, s->actor->port->id, 2, s->serial);
 }
 
 static void session_work(struct event *e)

@@ -128,8 +128,10 @@ static void check_backoff(struct sim_server *server)
 	}
 	if (o->probe_interval_us > 0)
 		allowed += since / o->probe_interval_us;
-	PROMISE(s->dials <= allowed, "POOL-8", "%u dials in the %" PRId64 " us after a failure, at most %" PRId64 " may be",
-		s->dials, since, allowed);
+	PROMISE(s->dials <= allowed, "POOL-8", "%u dials in the %" PRId64 " us after a failure, at most %" PRId64 " may be (from %" PRId64
+		" us to %" PRId64 " us, x%.2f, jitter %.2f, probe %" PRId64 " us)",
+		s->dials, since, allowed, o->backoff.initial_us, o->backoff.max_us, o->backoff.multiplier,
+		o->backoff.jitter, o->probe_interval_us);
 }
 
 static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream *u)
@@ -147,6 +149,16 @@ static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream 
 		budget_used(run.budget), max);
 	PROMISE(!sp->stopped, "POOL-9", "a dial after the service has stopped");
 	check_backoff(&sp->servers[server]);
+}
+
+static void server_failed(struct sim_pool *sp, const struct up_shadow *v)
+{
+	struct server_shadow *s = &sp->servers[v->server].shadow;
+
+	if (s->failed_us != 0)
+		return;
+	s->failed_us = world.now_us;
+	s->dials = 0;
 }
 
 static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
@@ -169,6 +181,9 @@ static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 		PROMISE(w->used_us >= v->used_us, "POOL-6", "evicts one used at %" PRId64 ", not the one used at %" PRId64,
 			v->used_us, w->used_us);
 	}
+	/* The reasons before ERR_AGE are failures, the others decisions. */
+	if ((v->state == UP_DIALING || v->state == UP_LOGIN) && why < ERR_AGE)
+		server_failed(sp, v);
 	v->state = UP_CLOSING;
 	s->closed++;
 }
@@ -228,8 +243,15 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 	struct pool_shadow *s = &sp->shadow;
 	struct up_shadow *v = up_find(s, u);
 	struct stream *st = v->stream;
+	bool greeting;
 
 	trace(TR_EFFECT_GRANT, sp->index, u->id, s->granted);
+	for (size_t i = 0; i < s->n_untold; i++) {
+		if (s->untold[i] == l) {
+			s->untold[i] = s->untold[--s->n_untold];
+			return;
+		}
+	}
 	PROMISE(v->state == UP_IDLE, "POOL-2", "lends a connection that is %s", up_state_name(v->state));
 	PROMISE(st && st->phase == STREAM_OPEN, "POOL-2", "lends a connection without a socket");
 	PROMISE(!sp->draining, "POOL-9", "a lease is granted after a drain that refuses them");
@@ -239,9 +261,14 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 	v->state = UP_LEASED;
 	v->leases++;
 	s->granted++;
-	st->stale = ERR_OK;
-	if (v->leases > 1 || sp->login)
-		st->stale = sock_unread(st->sock) > 0 ? ERR_DIRTY : sock_peek(st->sock) == ERR_AGAIN ? ERR_OK : ERR_EOF;
+	/* What a new connection says unasked is its greeting, and its first client's; so is its end, if it comes at once. */
+	greeting = v->leases == 1 && !sp->login && !v->checked;
+	if (sock_unread(st->sock) > 0)
+		st->stale = greeting ? ERR_OK : ERR_DIRTY;
+	else if (sock_peek(st->sock) != ERR_AGAIN)
+		st->stale = greeting && v->used_us == world.now_us ? ERR_OK : ERR_EOF;
+	else
+		st->stale = ERR_OK;
 }
 
 /* A refusal or a cancellation: the lease waits no longer. */
@@ -344,6 +371,17 @@ void __wrap_pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t n
 	__real_pool_cancel(p, l, why, now_us);
 }
 
+/* Its client left between the decision and the effect that says so: allowed, as the connection was not touched. */
+static void release_untold(struct pool_shadow *s, struct up_shadow *v, const struct lease *l, enum release_how how)
+{
+	PROMISE(v->state == UP_IDLE && how == RELEASE_CLEAN && s->n_untold < SHADOW_LEASES, "POOL-12",
+		"a connection is returned that was not lent");
+	PROMISE(lease_forget(s, l) >= 0, "POOL-12", "a lease is returned that nobody asked for");
+	s->untold[s->n_untold++] = l;
+	s->granted++;
+	v->leases++;
+}
+
 bool __real_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us);
 bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us);
 bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us)
@@ -353,7 +391,8 @@ bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, 
 	bool check;
 
 	trace(TR_RELEASE, sp->index, l->up->id, how);
-	PROMISE(v->state == UP_LEASED, "POOL-12", "a connection is returned that was not lent");
+	if (v->state != UP_LEASED)
+		release_untold(&sp->shadow, v, l, how);
 	sp->shadow.released++;
 	sp->shadow.last_release_us = world.now_us;
 	v->used_us = world.now_us;
@@ -401,6 +440,7 @@ void __wrap_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t
 	struct up_shadow *v = up_find(&sp->shadow, u);
 
 	trace(TR_CHECKED, sp->index, u->id, e);
+	v->checked = true;
 	__real_pool_checked(p, u, e, now_us);
 	up_settled(v, u);
 }
@@ -419,26 +459,13 @@ void __wrap_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t
 	up_settled(v, u);
 }
 
-static void server_failed(struct sim_pool *sp, const struct up_shadow *v)
-{
-	struct server_shadow *s = &sp->servers[v->server].shadow;
-
-	if (s->failed_us != 0)
-		return;
-	s->failed_us = world.now_us;
-	s->dials = 0;
-}
-
 void __real_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
 void __wrap_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
 void __wrap_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	const struct up_shadow *v = up_find(&sp->shadow, u);
 
 	trace(TR_FAILED, sp->index, u->id, e);
-	if (v->state == UP_DIALING || v->state == UP_LOGIN)
-		server_failed(sp, v);
 	__real_pool_failed(p, u, e, now_us);
 }
 

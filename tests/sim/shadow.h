@@ -21,6 +21,7 @@ struct up_shadow {
 	unsigned server;
 	int64_t created_us, used_us;
 	uint64_t leases;
+	bool checked;
 	struct stream *stream;
 };
 
@@ -44,6 +45,8 @@ struct pool_shadow {
 	size_t n_ups;
 	struct lease_shadow waiting[SHADOW_LEASES];	/* in order of asking */
 	size_t n_waiting;
+	const struct lease *untold[SHADOW_LEASES];	/* granted and returned before the effect came */
+	size_t n_untold;
 	uint64_t asked, granted, refused, cancelled, released, closed, dialled;
 	uint64_t refused_by[ERR_COUNT];
 	uint64_t accepted, bytes_in, bytes_out;

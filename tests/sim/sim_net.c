@@ -493,6 +493,17 @@ static void half_made_room(struct conn *c, unsigned side)
 	event_sooner(&h->room, world.now_us + 1 + conn_latency(c));
 }
 
+/* How much a short read returns: often just up to the end of a line, where a dialogue may take itself to be over. */
+static size_t half_cut(const struct half *h, size_t take)
+{
+	size_t look = world_below(2) ? take - 1 : 0;
+
+	for (size_t i = 0; i < look; i++)
+		if (h->ring[(h->head + i) % HALF_MAX] == '\n')
+			return i + 1;
+	return 1 + world_below(take - 1);
+}
+
 enum err sock_read(struct sock *s, void *p, size_t cap, size_t *n)
 {
 	struct half *h = sock_in(s);
@@ -504,7 +515,7 @@ enum err sock_read(struct sock *s, void *p, size_t cap, size_t *n)
 	if (e != ERR_OK)
 		return e;
 	if (take > 1 && world_bug(world.bug.short_read))
-		take = 1 + world_below(take - 1);
+		take = half_cut(h, take);
 	first = HALF_MAX - h->head < take ? HALF_MAX - h->head : take;
 	memcpy(p, h->ring + h->head, first);
 	memcpy((uint8_t *)p + first, h->ring, take - first);
