@@ -98,9 +98,10 @@ configure: configure.ac
 	autoconf
 
 config.mk: configure config.mk.in
-	@if test -f config.status && test config.status -nt configure; then ./config.status -q; \
+	@{ if test -f config.status && test config.status -nt configure; then ./config.status -q; \
 	elif test -f config.status; then ./config.status --recheck && ./config.status -q; \
-	else ./configure -q; fi
+	else ./configure -q; fi; } || { echo 'leased: on Debian 12 the build needs: apt-get install' \
+		"$$(sed -n 's/^build: //p' packages.txt)" >&2; exit 1; }
 	@touch $@
 
 # ---- compile and link
