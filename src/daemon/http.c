@@ -14,7 +14,8 @@
 #include "base/mem.h"
 #include "io/event.h"
 
-#define HTTP_RETRY_US 50000
+#define HTTP_RETRY_US 50000	/* out of descriptors */
+#define HTTP_FULL_US 2000	/* all connections in use */
 #define HTTP_BACKLOG 64
 
 struct http {
@@ -29,7 +30,11 @@ struct http {
 	ino_t ino;
 	struct list requests;		/* with a handler */
 	/* Connections, each with a reference of ours, by which we learn that evhttp has let go of it. */
-	struct bufferevent *connections[HTTP_CONNECTIONS];
+	struct http_connection {
+		struct bufferevent *b;	/* NULL: free */
+		uint64_t accepted;	/* number in order of acceptance */
+	} connections[HTTP_CONNECTIONS];
+	uint64_t n_accepted;
 };
 
 struct http_request {
@@ -56,36 +61,69 @@ static int http_sweep(struct http *h)
 	int n = 0;
 
 	for (int i = 0; i < HTTP_CONNECTIONS; i++) {
-		if (h->connections[i] && !http_connection_live(h->connections[i])) {
-			bufferevent_decref(h->connections[i]);
-			h->connections[i] = NULL;
+		struct http_connection *c = &h->connections[i];
+
+		if (c->b && !http_connection_live(c->b)) {
+			bufferevent_decref(c->b);
+			c->b = NULL;
 		}
-		n += h->connections[i] != NULL;
+		n += c->b != NULL;
 	}
 	return n;
 }
 
-static void http_pause(struct http *h)
+static bool http_has_request(const struct http *h, const struct bufferevent *b)
+{
+	list_each(&h->requests, n) {
+		struct http_request *r = container_of(n, struct http_request, node);
+		struct evhttp_connection *c = evhttp_request_get_connection(r->ev);
+
+		if (c && evhttp_connection_get_bufferevent(c) == b)
+			return true;
+	}
+	return false;
+}
+
+/* All places are taken: the oldest connection that asks nothing makes room, so that silence can't lock others out. */
+static void http_displace(struct http *h)
+{
+	struct http_connection *oldest = NULL;
+
+	for (int i = 0; i < HTTP_CONNECTIONS; i++) {
+		struct http_connection *c = &h->connections[i];
+
+		if (c->b && !http_has_request(h, c->b) && evbuffer_get_length(bufferevent_get_output(c->b)) == 0 &&
+		    (!oldest || c->accepted < oldest->accepted))
+			oldest = c;
+	}
+	/* evhttp sees the end of file and closes. */
+	if (oldest && bufferevent_getfd(oldest->b) >= 0)
+		shutdown(bufferevent_getfd(oldest->b), SHUT_RDWR);
+}
+
+static void http_pause(struct http *h, int64_t us)
 {
 	evconnlistener_disable(h->listener);
-	timer_set(h->loop, &h->retry, loop_now_us(h->loop) + HTTP_RETRY_US);
+	timer_set(h->loop, &h->retry, loop_now_us(h->loop) + us);
 }
 
 static void http_on_retry(void *arg)
 {
 	struct http *h = arg;
 
-	if (http_sweep(h) < HTTP_CONNECTIONS)
+	if (http_sweep(h) < HTTP_CONNECTIONS) {
 		evconnlistener_enable(h->listener);
-	else
-		http_pause(h);
+		return;
+	}
+	http_displace(h);
+	http_pause(h, HTTP_FULL_US);
 }
 
 /* Out of descriptors: level-triggered, so the listener must rest or it would spin. */
 static void http_on_accept_error(struct evconnlistener *l, void *arg)
 {
 	(void)l;
-	http_pause(arg);
+	http_pause(arg, HTTP_RETRY_US);
 }
 
 static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
@@ -95,14 +133,16 @@ static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
 	int n = http_sweep(h);
 
 	for (int i = 0; b && i < HTTP_CONNECTIONS; i++) {
-		if (h->connections[i])
+		struct http_connection *c = &h->connections[i];
+
+		if (c->b)
 			continue;
 		bufferevent_incref(b);
-		h->connections[i] = b;
+		*c = (struct http_connection){ .b = b, .accepted = h->n_accepted++ };
 		break;
 	}
 	if (n + 1 >= HTTP_CONNECTIONS)
-		http_pause(h);
+		http_pause(h, HTTP_FULL_US);
 	return b;
 }
 
@@ -263,7 +303,7 @@ bool http_busy(const struct http *h)
 	if (h->requests.len > 0)
 		return true;
 	for (int i = 0; i < HTTP_CONNECTIONS; i++) {
-		struct bufferevent *b = h->connections[i];
+		struct bufferevent *b = h->connections[i].b;
 
 		if (b && http_connection_live(b) && evbuffer_get_length(bufferevent_get_output(b)) > 0)
 			return true;

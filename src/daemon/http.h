@@ -3,7 +3,8 @@
  *
  *	accept --> at most HTTP_CONNECTIONS --> request, at most HTTP_MAX_BYTES --> handler --> http_reply(), now or later
  *
- * Everything a peer can do is bounded: connections at a time, sizes, and HTTP_TIMEOUT_S of silence. A request belongs to
+ * Everything a peer can do is bounded: connections at a time (when all places are taken the oldest that asks nothing is
+ * closed), sizes, and HTTP_TIMEOUT_S of silence. A request belongs to
  * its handler until it is answered, also when its client has left meanwhile. On a Unix socket the peer must be root, our
  * own user, or admitted by the socket's mode and group; a port can only look (http_may_control() is false).
  */

@@ -39,6 +39,7 @@ struct worker {
 	struct call *stop;		/* waits for its answer */
 	int64_t lag_us[SNAP_FORS];
 	struct message quit;
+	char why[256];			/* of worker_listen() */
 	pthread_t thread;
 	bool started;
 };
@@ -310,11 +311,20 @@ struct worker *worker_new(const struct worker_opts *o)
 
 enum err worker_listen(struct worker *w, const char **why)
 {
-	for (size_t i = 0; i < w->n_services; i++) {
-		enum err e = service_listen(w->services[i].service, why);
+	struct addr unused;
 
-		if (e != ERR_OK)
-			return e;
+	for (size_t i = 0; i < w->n_services; i++) {
+		struct worker_service *s = &w->services[i];
+		const char *text = "";
+		enum err e = service_listen(s->service, &text);
+		size_t at = service_listener_addr(s->service, SIZE_MAX, &unused);
+
+		if (e == ERR_OK)
+			continue;
+		/* Listeners are opened in order: the first that isn't is the culprit. */
+		snprintf(w->why, sizeof(w->why), "pool %s, %s: %s", s->setup->conf->name, s->setup->listeners[at].name, text);
+		*why = w->why;
+		return e;
 	}
 	return ERR_OK;
 }

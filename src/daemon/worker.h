@@ -34,6 +34,7 @@ struct resolver *worker_resolver(struct loop *l, const struct conf_dns *d);
 int worker_count(const struct conf *c);
 
 struct worker *worker_new(const struct worker_opts *o);	/* NULL: no descriptors */
+/* *why (out): which listener, and what is wrong; valid until worker_free(). */
 enum err worker_listen(struct worker *w, const char **why) MUST_CHECK;
 enum err worker_start(struct worker *w) MUST_CHECK;
 void worker_call(struct worker *w, struct call *c);
