@@ -16,14 +16,14 @@
 
 #include "base/mem.h"
 
-#define SYMBOL_ANY 256	/* ? */
-#define SYMBOL_RUN 257	/* * */
+#define SYMBOL_ANY 256 /* ? */
+#define SYMBOL_RUN 257 /* * */
 
 /* The reply as it lies in its blocks, 4 KiB each. */
 #define REPLY_IOV 16
 
 struct pattern {
-	uint16_t *symbols;	/* bytes and SYMBOL_*; the last one is never a run */
+	uint16_t *symbols; /* bytes and SYMBOL_*; the last one is never a run */
 	size_t n;
 };
 
@@ -31,16 +31,16 @@ enum part_kind { PART_TEXT, PART_USERNAME, PART_PASSWORD };
 
 struct part {
 	enum part_kind kind;
-	char *text;		/* PART_TEXT */
+	char *text; /* PART_TEXT */
 	size_t n;
 };
 
 struct step {
-	struct part *parts;	/* what is sent */
+	struct part *parts; /* what is sent */
 	size_t n_parts;
 	bool has_reply, has_denied;
 	struct pattern expect, denied;
-	struct pattern end;	/* n 0: the reply ends where a pattern matches */
+	struct pattern end; /* n 0: the reply ends where a pattern matches */
 };
 
 struct script {
@@ -53,8 +53,8 @@ struct script {
 struct text {
 	struct iovec iov[REPLY_IOV];
 	int n;
-	int at;			/* the piece looked at last */
-	size_t base;		/* index of its first byte */
+	int at;	     /* the piece looked at last */
+	size_t base; /* index of its first byte */
 };
 
 /* ---- compiling ---- */
@@ -122,7 +122,7 @@ static void part_add(struct step *s, enum part_kind kind, const char *text, size
 	}
 	s->parts = mem_realloc(s->parts, (s->n_parts + 1) * sizeof(*s->parts));
 	last = &s->parts[s->n_parts++];
-	*last = (struct part){ .kind = kind };
+	*last = (struct part){.kind = kind};
 	if (kind == PART_TEXT) {
 		last->text = mem_alloc(n);
 		memcpy(last->text, text, n);
@@ -320,7 +320,7 @@ static bool match_walk(struct script_match *m, const struct pattern *p, struct t
 
 static bool match_prefix(const struct pattern *p, struct text *t, size_t len)
 {
-	struct script_match m = { 0 };
+	struct script_match m = {0};
 
 	return match_walk(&m, p, t, len);
 }

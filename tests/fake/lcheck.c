@@ -53,17 +53,17 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-#define SLOTS 4			/* keys of a client */
-#define HEAD_MAX 96		/* text around a value */
-#define CONNECTING_MAX 256	/* at a time: a listener's queue is no test */
-#define VALUE_MAX (1 << 20)
+#define SLOTS	       4   /* keys of a client */
+#define HEAD_MAX       96  /* text around a value */
+#define CONNECTING_MAX 256 /* at a time: a listener's queue is no test */
+#define VALUE_MAX      (1 << 20)
 
 enum kind { KIND_CHECK, KIND_SILENT, KIND_SLOW, KINDS };
 enum state { ST_OFF, ST_QUEUED, ST_CONNECTING, ST_PAUSED, ST_ASKED, ST_ENDING, ST_PARKED, ST_DONE };
 enum fault { F_REFUSED, F_CONNECT, F_EOF, F_RESET, F_TIMEOUT, F_REPLY, FAULTS };
 enum answer { ANSWER_MORE, ANSWER_GOOD, ANSWER_MISS, ANSWER_STALE, ANSWER_ERROR, ANSWER_MISMATCH };
 
-static const char *const fault_names[FAULTS] = { "refused", "connect", "eof", "reset", "timeout", "reply" };
+static const char *const fault_names[FAULTS] = {"refused", "connect", "eof", "reset", "timeout", "reply"};
 
 struct client {
 	unsigned id;
@@ -71,14 +71,14 @@ struct client {
 	enum state state;
 	int fd;
 	struct heap_entry timer;
-	struct node node;		/* in `queue` */
+	struct node node; /* in `queue` */
 	uint8_t *out, *in;
 	size_t out_len, out_off, in_len;
-	bool writable_wanted, broken;	/* broken: a write failed, which uses the socket's error up */
+	bool writable_wanted, broken; /* broken: a write failed, which uses the socket's error up */
 	uint64_t requests, on_conn;
 	bool is_set;
 	unsigned slot;
-	uint32_t sent[SLOTS], acked[SLOTS];	/* versions of the keys' values; 0: none */
+	uint32_t sent[SLOTS], acked[SLOTS]; /* versions of the keys' values; 0: none */
 	int64_t began_us;
 };
 
@@ -90,7 +90,7 @@ struct proto {
 };
 
 struct hist {
-	uint64_t count[64 * 59], n;	/* [power of two][the six bits from the highest on] */
+	uint64_t count[64 * 59], n; /* [power of two][the six bits from the highest on] */
 	int64_t max;
 };
 
@@ -100,17 +100,22 @@ static struct {
 	uint64_t per_conn, total, per_client, seed;
 	int64_t end_us, timeout_us, pause_us, retry_us;
 	size_t value_max, slow_bytes;
-	char end_how;			/* f, r, h */
+	char end_how; /* f, r, h */
 	bool verbose, strict;
 	struct addr to[16];
 	unsigned n_to;
-} opt = { .clients = 10, .end_us = 10000000, .timeout_us = 10000000, .retry_us = 10000, .value_max = 100,
-	  .slow_bytes = 100 << 20, .end_how = 'f' };
+} opt = {.clients = 10,
+	 .end_us = 10000000,
+	 .timeout_us = 10000000,
+	 .retry_us = 10000,
+	 .value_max = 100,
+	 .slow_bytes = 100 << 20,
+	 .end_how = 'f'};
 
 static struct {
 	struct client *all;
 	unsigned n_all, connecting, connected, in_flight, in_flight_max, done;
-	struct list queue;		/* waiting for their turn to connect */
+	struct list queue; /* waiting for their turn to connect */
 	struct heap timers;
 	int epoll;
 	int64_t start_us, last_good_us, gap_us, gap_at_us;
@@ -340,7 +345,7 @@ static void memcached_ask(struct client *c)
 
 static enum answer memcached_judge(struct client *c)
 {
-	static const char *const errors[] = { "SERVER_ERROR", "ERROR", "CLIENT_ERROR" };
+	static const char *const errors[] = {"SERVER_ERROR", "ERROR", "CLIENT_ERROR"};
 	size_t head = line_len(c), len;
 	char key[64], want[64];
 
@@ -406,17 +411,17 @@ static enum answer ping_judge(struct client *c)
 }
 
 static const struct proto protos[] = {
-	{ "redis", redis_ask, redis_judge, redis_ask_much },
-	{ "memcached", memcached_ask, memcached_judge, memcached_ask_much },
-	{ "echo", echo_ask, echo_judge, echo_ask_much },
-	{ "ping", ping_ask, ping_judge, echo_ask_much },
+	{"redis", redis_ask, redis_judge, redis_ask_much},
+	{"memcached", memcached_ask, memcached_judge, memcached_ask_much},
+	{"echo", echo_ask, echo_judge, echo_ask_much},
+	{"ping", ping_ask, ping_judge, echo_ask_much},
 };
 
 /* ---- a client's life ---- */
 
 static void client_watch(struct client *c, uint32_t events, int op)
 {
-	struct epoll_event ev = { .events = events, .data.ptr = c };
+	struct epoll_event ev = {.events = events, .data.ptr = c};
 
 	BUG_ON(epoll_ctl(run.epoll, op, c->fd, &ev) != 0);
 }
@@ -429,7 +434,7 @@ static void client_timer(struct client *c, int64_t in_us)
 /* Everything of the connection is over; the client is ST_OFF. */
 static void client_off(struct client *c)
 {
-	struct linger hard = { .l_onoff = 1 };
+	struct linger hard = {.l_onoff = 1};
 
 	if (c->state == ST_CONNECTING)
 		run.connecting--;
@@ -784,14 +789,17 @@ static void run_all(void)
 		if (e && e->at_us < until)
 			until = e->at_us;
 		/* At most 50 ms, so that a timer set in between is not missed by much. */
-		n = epoll_wait(run.epoll, ev, 512, until <= now ? 0 : until - now > 50000 ? 50 : (int)((until - now + 999) / 1000));
+		n = epoll_wait(run.epoll, ev, 512,
+			       until <= now	     ? 0
+			       : until - now > 50000 ? 50
+						     : (int)((until - now + 999) / 1000));
 		for (int i = 0; i < n; i++)
 			client_event(ev[i].data.ptr, ev[i].events);
 		now = now_us();
 		timers_run(now);
 	}
-	if (!(opt.total && run.requests >= opt.total) && !(opt.clients && run.done >= opt.clients) && run.last_good_us &&
-	    now - run.last_good_us > run.gap_us) {
+	if (!(opt.total && run.requests >= opt.total) && !(opt.clients && run.done >= opt.clients) &&
+	    run.last_good_us && now - run.last_good_us > run.gap_us) {
 		run.gap_us = now - run.last_good_us;
 		run.gap_at_us = run.last_good_us - run.start_us;
 	}
@@ -799,8 +807,9 @@ static void run_all(void)
 
 static void report_hist(const char *name, const struct hist *h)
 {
-	printf(", \"%s\": {\"p50\": %lld, \"p99\": %lld, \"p999\": %lld, \"max\": %lld}", name, (long long)hist_at(h, 0.5),
-	       (long long)hist_at(h, 0.99), (long long)hist_at(h, 0.999), (long long)h->max);
+	printf(", \"%s\": {\"p50\": %lld, \"p99\": %lld, \"p999\": %lld, \"max\": %lld}", name,
+	       (long long)hist_at(h, 0.5), (long long)hist_at(h, 0.99), (long long)hist_at(h, 0.999),
+	       (long long)h->max);
 }
 
 static void report_text(const char *name, const char *text)
@@ -812,7 +821,7 @@ static void report(void)
 {
 	double seconds = (double)(now_us() - run.start_us) / 1e6;
 	uint64_t least = UINT64_MAX;
-	unsigned served = 0, parked[KINDS] = { 0 };
+	unsigned served = 0, parked[KINDS] = {0};
 
 	for (unsigned i = 0; i < run.n_all; i++) {
 		const struct client *c = &run.all[i];
@@ -823,21 +832,22 @@ static void report(void)
 		served += c->requests > 0;
 		least = c->requests < least ? c->requests : least;
 	}
-	printf("{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"errors\": {", (unsigned long long)run.requests,
-	       seconds, (double)run.requests / seconds);
+	printf("{\"requests\": %llu, \"seconds\": %.3f, \"per_second\": %.0f, \"errors\": {",
+	       (unsigned long long)run.requests, seconds, (double)run.requests / seconds);
 	for (int i = 0; i < FAULTS; i++)
 		printf("%s\"%s\": %llu", i ? ", " : "", fault_names[i], (unsigned long long)run.faults[i]);
 	printf("}, \"errors_total\": %llu, \"mismatches\": %llu, \"stale\": %llu, \"misses\": %llu, \"connects\": %llu, "
-	       "\"closed_idle\": %llu, \"longest_gap_us\": %lld, \"longest_gap_at_us\": %lld", (unsigned long long)faults_total(),
-	       (unsigned long long)run.mismatches, (unsigned long long)run.stale, (unsigned long long)run.misses,
-	       (unsigned long long)run.connects, (unsigned long long)run.closed_idle, (long long)run.gap_us,
-	       (long long)run.gap_at_us);
+	       "\"closed_idle\": %llu, \"longest_gap_us\": %lld, \"longest_gap_at_us\": %lld",
+	       (unsigned long long)faults_total(), (unsigned long long)run.mismatches, (unsigned long long)run.stale,
+	       (unsigned long long)run.misses, (unsigned long long)run.connects, (unsigned long long)run.closed_idle,
+	       (long long)run.gap_us, (long long)run.gap_at_us);
 	report_hist("latency_us", &run.latency);
 	report_hist("connect_us", &run.connect);
 	printf(", \"served\": %u, \"min_requests\": %llu, \"in_flight_max\": %u, \"unfinished\": %u", served,
 	       (unsigned long long)(opt.clients ? least : 0), run.in_flight_max, run.in_flight);
-	printf(", \"silent\": {\"open\": %u, \"closed\": %llu}, \"slow\": {\"open\": %u, \"closed\": %llu}", parked[KIND_SILENT],
-	       (unsigned long long)run.gone[KIND_SILENT], parked[KIND_SLOW], (unsigned long long)run.gone[KIND_SLOW]);
+	printf(", \"silent\": {\"open\": %u, \"closed\": %llu}, \"slow\": {\"open\": %u, \"closed\": %llu}",
+	       parked[KIND_SILENT], (unsigned long long)run.gone[KIND_SILENT], parked[KIND_SLOW],
+	       (unsigned long long)run.gone[KIND_SLOW]);
 	report_text("first_mismatch", run.first_mismatch);
 	report_text("first_error", run.first_error);
 	puts("}");
@@ -863,7 +873,8 @@ static void option_address(const char *text)
 
 	if (addr_parse(text, &spec, &why) != ERR_OK || (spec.kind != ADDR_NUMERIC && spec.kind != ADDR_UNIX))
 		usage("%s: %s", text, why);
-	if (!(a->u.sa.sa_family == AF_UNIX || (a->u.sa.sa_family == AF_INET && ntohl(a->u.in.sin_addr.s_addr) >> 24 == 127) ||
+	if (!(a->u.sa.sa_family == AF_UNIX ||
+	      (a->u.sa.sa_family == AF_INET && ntohl(a->u.in.sin_addr.s_addr) >> 24 == 127) ||
 	      (a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&a->u.in6.sin6_addr))))
 		usage("%s is not of the loopback network", text);
 	if (opt.n_to == sizeof(opt.to) / sizeof(opt.to[0]))
@@ -884,24 +895,59 @@ static void option_proto(const char *name)
 static void option(int o)
 {
 	switch (o) {
-	case 'P': option_proto(optarg); break;
-	case 'c': opt.clients = (unsigned)number(optarg, 19000); break;
-	case 's': opt.silent = (unsigned)number(optarg, 19000); break;
-	case 'z': opt.slow = (unsigned)number(optarg, 1000); break;
-	case 'r': opt.per_conn = number(optarg, UINT32_MAX); break;
-	case 'n': opt.total = number(optarg, UINT32_MAX); break;
-	case 'N': opt.per_client = number(optarg, UINT32_MAX); break;
-	case 't': opt.end_us = (int64_t)number(optarg, 600) * 1000000; break;
-	case 'T': opt.timeout_us = (int64_t)number(optarg, 600000) * 1000; break;
-	case 'i': opt.pause_us = (int64_t)number(optarg, 600000) * 1000; break;
-	case 'b': opt.retry_us = (int64_t)number(optarg, 600000) * 1000; break;
-	case 'd': opt.value_max = number(optarg, VALUE_MAX); break;
-	case 'Z': opt.slow_bytes = number(optarg, 512 << 20); break;
-	case 'S': opt.seed = number(optarg, UINT32_MAX); break;
-	case 'k': opt.end_how = optarg[0]; break;
-	case 'v': opt.verbose = true; break;
-	case 'x': opt.strict = true; break;
-	default: usage("unknown option");
+	case 'P':
+		option_proto(optarg);
+		break;
+	case 'c':
+		opt.clients = (unsigned)number(optarg, 19000);
+		break;
+	case 's':
+		opt.silent = (unsigned)number(optarg, 19000);
+		break;
+	case 'z':
+		opt.slow = (unsigned)number(optarg, 1000);
+		break;
+	case 'r':
+		opt.per_conn = number(optarg, UINT32_MAX);
+		break;
+	case 'n':
+		opt.total = number(optarg, UINT32_MAX);
+		break;
+	case 'N':
+		opt.per_client = number(optarg, UINT32_MAX);
+		break;
+	case 't':
+		opt.end_us = (int64_t)number(optarg, 600) * 1000000;
+		break;
+	case 'T':
+		opt.timeout_us = (int64_t)number(optarg, 600000) * 1000;
+		break;
+	case 'i':
+		opt.pause_us = (int64_t)number(optarg, 600000) * 1000;
+		break;
+	case 'b':
+		opt.retry_us = (int64_t)number(optarg, 600000) * 1000;
+		break;
+	case 'd':
+		opt.value_max = number(optarg, VALUE_MAX);
+		break;
+	case 'Z':
+		opt.slow_bytes = number(optarg, 512 << 20);
+		break;
+	case 'S':
+		opt.seed = number(optarg, UINT32_MAX);
+		break;
+	case 'k':
+		opt.end_how = optarg[0];
+		break;
+	case 'v':
+		opt.verbose = true;
+		break;
+	case 'x':
+		opt.strict = true;
+		break;
+	default:
+		usage("unknown option");
 	}
 }
 
@@ -931,7 +977,7 @@ static void on_signal(int sig)
 
 int main(int argc, char **argv)
 {
-	struct sigaction sa = { .sa_handler = on_signal };
+	struct sigaction sa = {.sa_handler = on_signal};
 	struct rlimit lim;
 
 	options(argc, argv);

@@ -22,10 +22,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define STEPS_MAX 7
-#define WORK_MAX 30000		/* steps of the reference before an input is given up as too slow */
+#define WORK_MAX  30000 /* steps of the reference before an input is given up as too slow */
 
 struct input {
-	char *text;		/* the texts, NUL-terminated as they lie */
+	char *text; /* the texts, NUL-terminated as they lie */
 	struct script_step steps[STEPS_MAX];
 	size_t n;
 	unsigned cut;
@@ -35,7 +35,7 @@ struct input {
 
 struct outcome {
 	enum script_verdict v;
-	size_t used;		/* bytes of the peer up to the verdict */
+	size_t used; /* bytes of the peer up to the verdict */
 	uint8_t sent[1 << 16];
 	size_t n_sent;
 };
@@ -76,7 +76,7 @@ static size_t ref_prefix(const char *pat, const uint8_t *p, size_t n)
 static void ref_send(struct outcome *o, const char *text)
 {
 	while (text && *text) {
-		static const char *const name[] = { "$$", "${username}" }, *const value[] = { "$", "us\xe9r" };
+		static const char *const name[] = {"$$", "${username}"}, *const value[] = {"$", "us\xe9r"};
 		int i = *text == '$' ? (text[1] == '$' ? 0 : 1) : -1;
 		const char *put = i < 0 ? text : value[i];
 		size_t n = i < 0 ? 1 : strlen(put);
@@ -138,7 +138,7 @@ static void ref_run(const struct input *in, struct outcome *o)
 /* Cuts: 0 whole, 1 byte by byte, else pieces of changing size. */
 static void real_run(const struct script *s, const struct input *in, unsigned cut, struct outcome *o)
 {
-	struct script_cred cred = { .username = "us\xe9r" };
+	struct script_cred cred = {.username = "us\xe9r"};
 	struct script_run r;
 	struct buf out;
 	unsigned x = cut;
@@ -147,7 +147,9 @@ static void real_run(const struct script *s, const struct input *in, unsigned cu
 	o->used = 0;
 	o->v = script_start(&r, s, &blocks, &cred, &out);
 	while (o->v == SCRIPT_MORE && o->used < in->n_says) {
-		size_t n = in->n_says - o->used, k = cut == 0 ? n : cut == 1 ? 1 : 1 + (x = x * 1103515245u + 12345u) % (cut * 3);
+		size_t n = in->n_says - o->used, k = cut == 0	? n
+						     : cut == 1 ? 1
+								: 1 + (x = x * 1103515245u + 12345u) % (cut * 3);
 
 		if (k > n)
 			k = n;
@@ -241,7 +243,7 @@ static bool input_parse(struct input *in, const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct outcome ref, one, other;
-	struct input in = { 0 };
+	struct input in = {0};
 	struct script *s;
 	size_t bad = 99;
 	const char *why = NULL;

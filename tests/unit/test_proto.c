@@ -13,7 +13,7 @@ static struct blocks blocks;
 
 static struct script *compile(const char *send, const char *expect, const char *denied)
 {
-	struct script_step st = { .send = send, .expect = expect, .expect_denied = denied };
+	struct script_step st = {.send = send, .expect = expect, .expect_denied = denied};
 	struct script *s;
 	size_t bad;
 	const char *why;
@@ -36,11 +36,11 @@ END_TEST
 
 START_TEST(dialogues_are_the_scripts)
 {
-	struct script *s[3] = { compile("L\n", "l", "d"), compile("H\n", "h", "d"), compile("R\n", "r", "d") };
-	struct tcp_conf tc = { s[0], s[1], s[2], PROTO_RETURN_CLEAN };
+	struct script *s[3] = {compile("L\n", "l", "d"), compile("H\n", "h", "d"), compile("R\n", "r", "d")};
+	struct tcp_conf tc = {s[0], s[1], s[2], PROTO_RETURN_CLEAN};
 	struct proto_conf *c = tcp_conf_new(&tc);
-	static const char *const sent[] = { "L\n", "H\n", "R\n" }, *const good[] = { "l\n", "h\n", "r\n" };
-	static const enum proto_dialogue all[] = { PROTO_LOGIN, PROTO_PING, PROTO_CLEAN };
+	static const char *const sent[] = {"L\n", "H\n", "R\n"}, *const good[] = {"l\n", "h\n", "r\n"};
+	static const enum proto_dialogue all[] = {PROTO_LOGIN, PROTO_PING, PROTO_CLEAN};
 	void *up = mem_alloc(proto_tcp.up_bytes);
 
 	ck_assert_int_eq(proto_tcp.on_return(c), PROTO_RETURN_CLEAN);
@@ -49,7 +49,7 @@ START_TEST(dialogues_are_the_scripts)
 		const struct {
 			const char *reply;
 			enum proto_verdict want;
-		} cases[] = { { good[i], PROTO_DONE }, { "d\n", PROTO_DENIED }, { "?\n", PROTO_FAILED }, { "d", PROTO_MORE } };
+		} cases[] = {{good[i], PROTO_DONE}, {"d\n", PROTO_DENIED}, {"?\n", PROTO_FAILED}, {"d", PROTO_MORE}};
 
 		ck_assert(proto_tcp.has(c, all[i]));
 		for (int j = 0; j < 4; j++) {
@@ -60,8 +60,9 @@ START_TEST(dialogues_are_the_scripts)
 			ck_assert_int_eq(proto_tcp.begin(up, all[i], c, NULL, &blocks, &out), PROTO_MORE);
 			buf_copy(&out, got, sizeof(got));
 			ck_assert_str_eq(got, sent[i]);
-			ck_assert_int_eq(proto_tcp.feed(up, (const uint8_t *)cases[j].reply, strlen(cases[j].reply), NULL,
-							&out), cases[j].want);
+			ck_assert_int_eq(proto_tcp.feed(up, (const uint8_t *)cases[j].reply, strlen(cases[j].reply),
+							NULL, &out),
+					 cases[j].want);
 			buf_clear(&out);
 			proto_tcp.end(up);
 			proto_tcp.end(up);
@@ -78,7 +79,7 @@ END_TEST
 
 START_TEST(absent_dialogues_are_done)
 {
-	struct tcp_conf tc = { .on_return = PROTO_RETURN_QUIET };
+	struct tcp_conf tc = {.on_return = PROTO_RETURN_QUIET};
 	struct proto_conf *c = tcp_conf_new(&tc);
 	void *up = mem_alloc(proto_tcp.up_bytes);
 	struct buf out;
@@ -99,7 +100,7 @@ END_TEST
 /* Returning "when the script succeeds" without a script would be a guess. */
 START_TEST(clean_without_a_script_aborts)
 {
-	struct tcp_conf tc = { .on_return = PROTO_RETURN_CLEAN };
+	struct tcp_conf tc = {.on_return = PROTO_RETURN_CLEAN};
 
 	tcp_conf_new(&tc);
 }
@@ -109,7 +110,7 @@ END_TEST
 START_TEST(two_dialogues_at_once_abort)
 {
 	struct script *s = compile("L\n", "l", NULL);
-	struct tcp_conf tc = { .login = s };
+	struct tcp_conf tc = {.login = s};
 	struct proto_conf *c = tcp_conf_new(&tc);
 	void *up = mem_alloc(proto_tcp.up_bytes);
 	struct buf out;

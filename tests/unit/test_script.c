@@ -8,8 +8,9 @@
 #include "base/mem.h"
 #include "proto/script.h"
 
-#define STEPS(...) ((const struct script_step[]){__VA_ARGS__}), sizeof((const struct script_step[]){__VA_ARGS__}) / \
-	sizeof(struct script_step)
+#define STEPS(...)                                                                                                   \
+	((const struct script_step[]){__VA_ARGS__}),                                                                 \
+		sizeof((const struct script_step[]){__VA_ARGS__}) / sizeof(struct script_step)
 
 static struct blocks blocks;
 static struct script_cred cred;
@@ -26,7 +27,7 @@ static struct script *compile(const struct script_step *steps, size_t n)
 
 static const char *verdict_name(enum script_verdict v)
 {
-	static const char *const names[] = { "more", "done", "denied", "failed" };
+	static const char *const names[] = {"more", "done", "denied", "failed"};
 
 	return names[v];
 }
@@ -74,68 +75,68 @@ struct vector {
 /* One step each. */
 static const struct vector vectors[] = {
 	/* literals and prefixes */
-	{ "+PONG", NULL, NULL, "+PONG\r\n", SCRIPT_DONE },
-	{ "+PONG", NULL, NULL, "+PONG and more\n", SCRIPT_DONE },
-	{ "+PONG", NULL, NULL, "+PONG", SCRIPT_MORE },
-	{ "+PONG", NULL, NULL, "", SCRIPT_MORE },
-	{ "+PONG", NULL, NULL, "+PON\r\n", SCRIPT_FAILED },
-	{ "+PONG", NULL, NULL, " +PONG\r\n", SCRIPT_FAILED },
-	{ "+PONG\r\n", NULL, NULL, "+PONG\r\n", SCRIPT_DONE },
-	{ "+PONG\r\n", NULL, NULL, "+PONG\n", SCRIPT_FAILED },
-	{ "", NULL, NULL, "\n", SCRIPT_DONE },
-	{ "", NULL, NULL, "x", SCRIPT_MORE },
-	{ "+PONG", NULL, NULL, "+PONG\r\n+PONG\r\n", SCRIPT_FAILED },
-	{ "+PONG", NULL, NULL, "+PONG\n\n", SCRIPT_FAILED },
+	{"+PONG", NULL, NULL, "+PONG\r\n", SCRIPT_DONE},
+	{"+PONG", NULL, NULL, "+PONG and more\n", SCRIPT_DONE},
+	{"+PONG", NULL, NULL, "+PONG", SCRIPT_MORE},
+	{"+PONG", NULL, NULL, "", SCRIPT_MORE},
+	{"+PONG", NULL, NULL, "+PON\r\n", SCRIPT_FAILED},
+	{"+PONG", NULL, NULL, " +PONG\r\n", SCRIPT_FAILED},
+	{"+PONG\r\n", NULL, NULL, "+PONG\r\n", SCRIPT_DONE},
+	{"+PONG\r\n", NULL, NULL, "+PONG\n", SCRIPT_FAILED},
+	{"", NULL, NULL, "\n", SCRIPT_DONE},
+	{"", NULL, NULL, "x", SCRIPT_MORE},
+	{"+PONG", NULL, NULL, "+PONG\r\n+PONG\r\n", SCRIPT_FAILED},
+	{"+PONG", NULL, NULL, "+PONG\n\n", SCRIPT_FAILED},
 	/* wildcards */
-	{ "*", NULL, NULL, "anything\n", SCRIPT_DONE },
-	{ "*PONG", NULL, NULL, "PONG\n", SCRIPT_DONE },
-	{ "*PONG", NULL, NULL, "PPONPOPONG!\n", SCRIPT_DONE },
-	{ "*PONG", NULL, NULL, "PON\nG", SCRIPT_FAILED },
-	{ "a*b*c", NULL, NULL, "a..b..b.c\n", SCRIPT_DONE },
-	{ "a*b*c", NULL, NULL, "a..c..b\n", SCRIPT_FAILED },
-	{ "a**b", NULL, NULL, "ab\n", SCRIPT_DONE },
-	{ "a?c", NULL, NULL, "abc\n", SCRIPT_DONE },
-	{ "a?c", NULL, NULL, "ac\n", SCRIPT_FAILED },
-	{ "a?", NULL, NULL, "a\n", SCRIPT_DONE },
-	{ "???", NULL, NULL, "ab\n", SCRIPT_DONE },
-	{ "????", NULL, NULL, "ab\n", SCRIPT_FAILED },
-	{ "*a?c", NULL, NULL, "aabbabc\n", SCRIPT_DONE },
-	{ "*aab", NULL, NULL, "aaab\n", SCRIPT_DONE },
-	{ "a\\*b", NULL, NULL, "a*b\n", SCRIPT_DONE },
-	{ "a\\*b", NULL, NULL, "axb\n", SCRIPT_FAILED },
-	{ "a\\?b", NULL, NULL, "a?b\n", SCRIPT_DONE },
-	{ "a\\?b", NULL, NULL, "axb\n", SCRIPT_FAILED },
-	{ "a\\\\b", NULL, NULL, "a\\b\n", SCRIPT_DONE },
-	{ "a\\nb", NULL, NULL, "a\\nb\n", SCRIPT_DONE },
-	{ "a\\", NULL, NULL, "a\\\n", SCRIPT_DONE },
-	{ "a\xff?", NULL, NULL, "a\xff\xfe\n", SCRIPT_DONE },
+	{"*", NULL, NULL, "anything\n", SCRIPT_DONE},
+	{"*PONG", NULL, NULL, "PONG\n", SCRIPT_DONE},
+	{"*PONG", NULL, NULL, "PPONPOPONG!\n", SCRIPT_DONE},
+	{"*PONG", NULL, NULL, "PON\nG", SCRIPT_FAILED},
+	{"a*b*c", NULL, NULL, "a..b..b.c\n", SCRIPT_DONE},
+	{"a*b*c", NULL, NULL, "a..c..b\n", SCRIPT_FAILED},
+	{"a**b", NULL, NULL, "ab\n", SCRIPT_DONE},
+	{"a?c", NULL, NULL, "abc\n", SCRIPT_DONE},
+	{"a?c", NULL, NULL, "ac\n", SCRIPT_FAILED},
+	{"a?", NULL, NULL, "a\n", SCRIPT_DONE},
+	{"???", NULL, NULL, "ab\n", SCRIPT_DONE},
+	{"????", NULL, NULL, "ab\n", SCRIPT_FAILED},
+	{"*a?c", NULL, NULL, "aabbabc\n", SCRIPT_DONE},
+	{"*aab", NULL, NULL, "aaab\n", SCRIPT_DONE},
+	{"a\\*b", NULL, NULL, "a*b\n", SCRIPT_DONE},
+	{"a\\*b", NULL, NULL, "axb\n", SCRIPT_FAILED},
+	{"a\\?b", NULL, NULL, "a?b\n", SCRIPT_DONE},
+	{"a\\?b", NULL, NULL, "axb\n", SCRIPT_FAILED},
+	{"a\\\\b", NULL, NULL, "a\\b\n", SCRIPT_DONE},
+	{"a\\nb", NULL, NULL, "a\\nb\n", SCRIPT_DONE},
+	{"a\\", NULL, NULL, "a\\\n", SCRIPT_DONE},
+	{"a\xff?", NULL, NULL, "a\xff\xfe\n", SCRIPT_DONE},
 	/* denials */
-	{ "+OK", "-WRONGPASS*", NULL, "+OK\r\n", SCRIPT_DONE },
-	{ "+OK", "-WRONGPASS*", NULL, "-WRONGPASS invalid\r\n", SCRIPT_DENIED },
-	{ "+OK", "-WRONGPASS*", NULL, "-ERR invalid\r\n", SCRIPT_FAILED },
-	{ "+OK", "-WRONGPASS", NULL, "-WRONGPASS", SCRIPT_MORE },
-	{ "+OK", "-WRONGPASS", NULL, "-WRONGPASS\r\nbye\r\n", SCRIPT_DENIED },
-	{ "*", "-*", NULL, "-both match\n", SCRIPT_DENIED },
+	{"+OK", "-WRONGPASS*", NULL, "+OK\r\n", SCRIPT_DONE},
+	{"+OK", "-WRONGPASS*", NULL, "-WRONGPASS invalid\r\n", SCRIPT_DENIED},
+	{"+OK", "-WRONGPASS*", NULL, "-ERR invalid\r\n", SCRIPT_FAILED},
+	{"+OK", "-WRONGPASS", NULL, "-WRONGPASS", SCRIPT_MORE},
+	{"+OK", "-WRONGPASS", NULL, "-WRONGPASS\r\nbye\r\n", SCRIPT_DENIED},
+	{"*", "-*", NULL, "-both match\n", SCRIPT_DENIED},
 	/* other ends */
-	{ "a", NULL, "\r\n.\r\n", "a\r\nb\r\n.\r\n", SCRIPT_DONE },
-	{ "a", NULL, "\r\n.\r\n", "a\r\n.\r\r\n.\r\n", SCRIPT_DONE },
-	{ "a", NULL, "\r\n.\r\n", "a\r\nb\r\n.\n", SCRIPT_MORE },
-	{ "a", NULL, "aab", "aaab", SCRIPT_DONE },
-	{ "a", NULL, "**", "a*b**", SCRIPT_DONE },
-	{ "a", NULL, "?", "ab?", SCRIPT_DONE },
+	{"a", NULL, "\r\n.\r\n", "a\r\nb\r\n.\r\n", SCRIPT_DONE},
+	{"a", NULL, "\r\n.\r\n", "a\r\n.\r\r\n.\r\n", SCRIPT_DONE},
+	{"a", NULL, "\r\n.\r\n", "a\r\nb\r\n.\n", SCRIPT_MORE},
+	{"a", NULL, "aab", "aaab", SCRIPT_DONE},
+	{"a", NULL, "**", "a*b**", SCRIPT_DONE},
+	{"a", NULL, "?", "ab?", SCRIPT_DONE},
 	/* no end: as soon as a pattern matches */
-	{ "login:", NULL, "", "login:", SCRIPT_DONE },
-	{ "login:", NULL, "", "login: ", SCRIPT_FAILED },
-	{ "*login: ", NULL, "", "Debian\r\n\r\nlogin: ", SCRIPT_DONE },
-	{ "*login: ", NULL, "", "Debian\r\n\r\nlogin:", SCRIPT_MORE },
-	{ "login:", NULL, "", "lox", SCRIPT_FAILED },
-	{ "*$", "*denied", "", "acces denied", SCRIPT_DENIED },
-	{ "*$", "*denied", "", "host $", SCRIPT_DONE },
-	{ "ab", "a", "", "a", SCRIPT_DENIED },
-	{ "a", "ab", "", "a", SCRIPT_DONE },
-	{ "a?", "?b", "", "ab", SCRIPT_DENIED },
-	{ "ab", "xy", "", "xz", SCRIPT_FAILED },
-	{ "ab", "xy", "", "x", SCRIPT_MORE },
+	{"login:", NULL, "", "login:", SCRIPT_DONE},
+	{"login:", NULL, "", "login: ", SCRIPT_FAILED},
+	{"*login: ", NULL, "", "Debian\r\n\r\nlogin: ", SCRIPT_DONE},
+	{"*login: ", NULL, "", "Debian\r\n\r\nlogin:", SCRIPT_MORE},
+	{"login:", NULL, "", "lox", SCRIPT_FAILED},
+	{"*$", "*denied", "", "acces denied", SCRIPT_DENIED},
+	{"*$", "*denied", "", "host $", SCRIPT_DONE},
+	{"ab", "a", "", "a", SCRIPT_DENIED},
+	{"a", "ab", "", "a", SCRIPT_DONE},
+	{"a?", "?b", "", "ab", SCRIPT_DENIED},
+	{"ab", "xy", "", "xz", SCRIPT_FAILED},
+	{"ab", "xy", "", "x", SCRIPT_MORE},
 };
 
 static const char *const big_pattern =
@@ -143,7 +144,7 @@ static const char *const big_pattern =
 
 static struct script *vector_script(const struct vector *v)
 {
-	struct script_step st = { .send = "go", .expect = v->expect, .expect_denied = v->denied, .end = v->end };
+	struct script_step st = {.send = "go", .expect = v->expect, .expect_denied = v->denied, .end = v->end};
 
 	return compile(&st, 1);
 }
@@ -156,6 +157,7 @@ static bool vector_ok(const struct vector *v, enum script_verdict got, size_t us
 	return v->want == SCRIPT_FAILED && got == SCRIPT_DONE && used < strlen(v->reply);
 }
 
+/* Proves: C10 U10 */
 START_TEST(vectors_cut_everywhere)
 {
 	const struct vector *v = &vectors[_i];
@@ -184,7 +186,7 @@ END_TEST
 /* The run is over exactly at the byte where the reply ends, never before. */
 START_TEST(done_at_the_last_byte)
 {
-	struct script *s = compile(STEPS({ .expect = "+OK", .expect_denied = "-NO" }));
+	struct script *s = compile(STEPS({.expect = "+OK", .expect_denied = "-NO"}));
 	struct buf out;
 	size_t used;
 
@@ -199,8 +201,9 @@ END_TEST
 
 START_TEST(several_steps)
 {
-	struct script *s = compile(STEPS({ .expect = "220" }, { .send = "USER $$x\r\n", .expect = "331" }, { .send = "N\n" },
-					 { .send = "PASS\n", .expect = "2", .expect_denied = "5" }, { .send = "SYNC\n" }));
+	struct script *s = compile(STEPS({.expect = "220"}, {.send = "USER $$x\r\n", .expect = "331"},
+					 {.send = "N\n"}, {.send = "PASS\n", .expect = "2", .expect_denied = "5"},
+					 {.send = "SYNC\n"}));
 	static const char in[] = "220 hi\r\n331 pass?\r\n200 ok\r\n";
 	const size_t n = sizeof(in) - 1;
 	struct buf out;
@@ -225,7 +228,7 @@ END_TEST
 
 START_TEST(nothing_expected_is_done_at_once)
 {
-	struct script *s = compile(STEPS({ .send = "HELLO\n" }, { .send = "again\n" }));
+	struct script *s = compile(STEPS({.send = "HELLO\n"}, {.send = "again\n"}));
 	struct script_run r;
 	struct buf out;
 
@@ -242,7 +245,7 @@ END_TEST
 /* A zeroed run is no run: stopping it is fine. */
 START_TEST(stop_without_start)
 {
-	struct script_run r = { 0 };
+	struct script_run r = {0};
 
 	script_stop(&r);
 	script_stop(&r);
@@ -268,8 +271,8 @@ static enum script_verdict play_long(const struct script *s, size_t n, const cha
 
 START_TEST(reply_limit)
 {
-	struct script *line = compile(STEPS({ .expect = "x" })), *open = compile(STEPS({ .expect = "*y", .end = "" }));
-	static const size_t pieces[] = { 0, 1, 7, 4096 };
+	struct script *line = compile(STEPS({.expect = "x"})), *open = compile(STEPS({.expect = "*y", .end = ""}));
+	static const size_t pieces[] = {0, 1, 7, 4096};
 
 	for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
 		size_t p = pieces[i];
@@ -290,7 +293,7 @@ END_TEST
 /* Each reply has the limit for itself. */
 START_TEST(reply_limit_is_per_reply)
 {
-	struct script *s = compile(STEPS({ .expect = "x" }, { .expect = "x" }));
+	struct script *s = compile(STEPS({.expect = "x"}, {.expect = "x"}));
 	size_t n = SCRIPT_REPLY_MAX - 1, used;
 	char *in = mem_alloc(2 * n + 2);
 	struct buf out;
@@ -309,7 +312,7 @@ END_TEST
 START_TEST(hostile_patterns_are_quick)
 {
 	char pattern[SCRIPT_PATTERN_MAX + 1];
-	struct script_step st = { .expect = pattern, .end = "" };
+	struct script_step st = {.expect = pattern, .end = ""};
 	struct script *s;
 
 	for (size_t i = 0; i < SCRIPT_PATTERN_MAX; i++)
@@ -340,21 +343,21 @@ struct mistake {
 };
 
 static const struct mistake mistakes[] = {
-	{ { { 0 } }, 0, 0, "at least one step" },
-	{ { { 0 } }, 1, 0, "needs send or expect" },
-	{ { { .send = "a" }, { .send = "" } }, 2, 1, "needs send or expect" },
-	{ { { .send = "a" }, { .send = "${user}" } }, 2, 1, "${username} and ${password} only" },
-	{ { { .send = "${USERNAME}" } }, 1, 0, "${username} and ${password} only" },
-	{ { { .send = "${}" } }, 1, 0, "${username} and ${password} only" },
-	{ { { .send = "a" }, { .send = "b" }, { .send = "AUTH ${password" } }, 3, 2, "not closed" },
-	{ { { .send = "${" } }, 1, 0, "not closed" },
-	{ { { .send = "a$" } }, 1, 0, "written \"$$\"" },
-	{ { { .send = "$5" } }, 1, 0, "written \"$$\"" },
-	{ { { .send = "a", .expect_denied = "-" } }, 1, 0, "expect_denied without expect" },
-	{ { { .send = "a", .end = "\n" } }, 1, 0, "end without expect" },
-	{ { { .send = "a", .expect = "", .end = "" } }, 1, 0, "at least one byte" },
-	{ { { .send = "a", .expect = "**", .end = "" } }, 1, 0, "at least one byte" },
-	{ { { .send = "a", .expect = "b", .expect_denied = "*", .end = "" } }, 1, 0, "at least one byte" },
+	{{{0}}, 0, 0, "at least one step"},
+	{{{0}}, 1, 0, "needs send or expect"},
+	{{{.send = "a"}, {.send = ""}}, 2, 1, "needs send or expect"},
+	{{{.send = "a"}, {.send = "${user}"}}, 2, 1, "${username} and ${password} only"},
+	{{{.send = "${USERNAME}"}}, 1, 0, "${username} and ${password} only"},
+	{{{.send = "${}"}}, 1, 0, "${username} and ${password} only"},
+	{{{.send = "a"}, {.send = "b"}, {.send = "AUTH ${password"}}, 3, 2, "not closed"},
+	{{{.send = "${"}}, 1, 0, "not closed"},
+	{{{.send = "a$"}}, 1, 0, "written \"$$\""},
+	{{{.send = "$5"}}, 1, 0, "written \"$$\""},
+	{{{.send = "a", .expect_denied = "-"}}, 1, 0, "expect_denied without expect"},
+	{{{.send = "a", .end = "\n"}}, 1, 0, "end without expect"},
+	{{{.send = "a", .expect = "", .end = ""}}, 1, 0, "at least one byte"},
+	{{{.send = "a", .expect = "**", .end = ""}}, 1, 0, "at least one byte"},
+	{{{.send = "a", .expect = "b", .expect_denied = "*", .end = ""}}, 1, 0, "at least one byte"},
 };
 
 START_TEST(mistakes_name_their_step)
@@ -390,18 +393,18 @@ START_TEST(limits_of_texts_and_steps)
 	const char *why;
 
 	memset(text, 'a', SCRIPT_SEND_MAX + 1);
-	ck_too_long((struct script_step){ .send = text }, "send is longer");
-	ck_too_long((struct script_step){ .expect = text }, "pattern is longer");
-	ck_too_long((struct script_step){ .expect = "a", .expect_denied = text }, "pattern is longer");
-	ck_too_long((struct script_step){ .expect = "a", .end = text }, "end is longer");
+	ck_too_long((struct script_step){.send = text}, "send is longer");
+	ck_too_long((struct script_step){.expect = text}, "pattern is longer");
+	ck_too_long((struct script_step){.expect = "a", .expect_denied = text}, "pattern is longer");
+	ck_too_long((struct script_step){.expect = "a", .end = text}, "end is longer");
 	text[SCRIPT_SEND_MAX] = '\0';
-	s = compile(STEPS({ .send = text }));
+	s = compile(STEPS({.send = text}));
 	script_free(&s);
 	text[SCRIPT_PATTERN_MAX] = '\0';
-	s = compile(STEPS({ .expect = text, .expect_denied = text, .end = text }));
+	s = compile(STEPS({.expect = text, .expect_denied = text, .end = text}));
 	script_free(&s);
 	for (size_t i = 0; i <= SCRIPT_STEPS_MAX; i++)
-		many[i] = (struct script_step){ .send = "a" };
+		many[i] = (struct script_step){.send = "a"};
 	s = compile(many, SCRIPT_STEPS_MAX);
 	script_free(&s);
 	script_free(&s);
@@ -426,11 +429,12 @@ static bool has_mark(const struct buf *b)
 
 START_TEST(credential_goes_to_the_arena_only)
 {
-	struct script *s = compile(STEPS({ .send = "AUTH ${username} ${password}$$\r\n", .expect = "+OK",
-					   .expect_denied = "-" }, { .send = "${password}" }));
+	struct script *s =
+		compile(STEPS({.send = "AUTH ${username} ${password}$$\r\n", .expect = "+OK", .expect_denied = "-"},
+			      {.send = "${password}"}));
 	char pw[] = MARK;
 	struct secret *secret = secret_take(pw, sizeof(pw) - 1);
-	struct script_cred c = { .username = "bob", .password = secret };
+	struct script_cred c = {.username = "bob", .password = secret};
 	struct script_run r;
 	struct buf out;
 	size_t others;
@@ -460,9 +464,9 @@ END_TEST
 /* An ordinary buffer for a password is our own mistake: it aborts. */
 START_TEST(password_into_an_ordinary_buffer_aborts)
 {
-	struct script *s = compile(STEPS({ .send = "${password}" }));
+	struct script *s = compile(STEPS({.send = "${password}"}));
 	char pw[] = MARK;
-	struct script_cred c = { .username = "bob", .password = secret_take(pw, sizeof(pw) - 1) };
+	struct script_cred c = {.username = "bob", .password = secret_take(pw, sizeof(pw) - 1)};
 	struct script_run r;
 	struct buf out;
 
@@ -473,9 +477,9 @@ END_TEST
 
 START_TEST(missing_credential_fails)
 {
-	struct script *user = compile(STEPS({ .send = "a" }, { .send = "${username}", .expect = "x" }));
-	struct script *password = compile(STEPS({ .send = "${password}" }));
-	struct script_cred nobody = { 0 };
+	struct script *user = compile(STEPS({.send = "a"}, {.send = "${username}", .expect = "x"}));
+	struct script *password = compile(STEPS({.send = "${password}"}));
+	struct script_cred nobody = {0};
 	struct script_run r;
 	struct buf out;
 
@@ -494,7 +498,7 @@ END_TEST
 START_TEST(texts_are_copied)
 {
 	char send[] = "PING\n", expect[] = "+PONG", denied[] = "-", end[] = "\n";
-	struct script_step st = { send, expect, denied, end };
+	struct script_step st = {send, expect, denied, end};
 	struct script *s = compile(&st, 1);
 	struct buf out;
 	size_t used;
