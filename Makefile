@@ -147,6 +147,11 @@ $(BUILD)/tests/sim: $(call objs,$(SIM_SRC)) $(BUILD)/libsim.a
 	$(call say,LD,$@)
 	$(Q)$(link) $(SIM_WRAP) -lm
 
+$(BUILD)/tests/conf_gen: $(call objs,tests/lint/conf_gen.c) $(BUILD)/libleased.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(link) $(LIBS)
+
 define tool
 $(BUILD)/tests/$(notdir $(1:.c=)): $(call objs,$(1)) $(BUILD)/libbase.a
 	@mkdir -p $$(@D)
@@ -274,7 +279,10 @@ tidy: config.mk
 	clang-tidy-14 --quiet $(LIB_SRC) $(CTL_SRC) $(wildcard src/main.c) -- $(ALL_CPPFLAGS) -std=gnu11
 
 # What is generated into the repository from tables and markers.
-docs: all
+docs: all $(BUILD)/tests/conf_gen
+	$(BUILD)/tests/conf_gen sample > conf/leased.conf
+	$(BUILD)/tests/conf_gen man > $(BUILD)/keys.man
+	sed -i -e '/BEGIN KEYS/,/END KEYS/{//!d}' -e '/BEGIN KEYS/r $(BUILD)/keys.man' man/leased.conf.5
 	tests/lint/metrics_man.py > man/leased-metrics.7
 	tests/lint/rows.py --write
 

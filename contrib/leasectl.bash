@@ -1,7 +1,7 @@
 # bash completion for leasectl
 _leasectl()
 {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} socket=/run/leased/admin.sock i word= words=
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} socket=/run/leased/admin.sock i word='' words=''
 
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -16,7 +16,7 @@ _leasectl()
 		return ;;
 	esac
 	case $cur in
-	-*) words='-s --socket --json --no-header -h --help -V --version' ;;
+	-*) words='-s --socket --json --no-header --watch -h --help -V --version' ;;
 	*)
 		case $word in
 		'') words='show drain resume shutdown ping' ;;

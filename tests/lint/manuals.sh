@@ -8,4 +8,11 @@ else
 	echo 'mandoc is missing; not checked'
 fi
 tests/lint/metrics_man.py | cmp -s - man/leased-metrics.7 || { echo 'man/leased-metrics.7 is out of date: make docs'; fail=1; }
+# Every option is described.
+for o in $(sed -n 's/.*OPTION("\([a-z-]*\)", .*/\1/p' src/daemon/options.c); do
+	grep -qE "Fl -$o( |$)" man/leased.8 || { echo "man/leased.8 does not describe --$o"; fail=1; }
+done
+for o in $(grep -oE '"[a-z-]+", (required|no)_argument' src/ctl/leasectl.c | cut -d'"' -f2); do
+	grep -qE "Fl -$o( |$)" man/leasectl.1 || { echo "man/leasectl.1 does not describe --$o"; fail=1; }
+done
 exit $fail

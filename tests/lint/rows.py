@@ -11,7 +11,9 @@ import sys
 from common import files, read
 
 TARGET = "tests/README.md"
-ID = re.compile(r"(?:F:[UCRNGKT]|[ABCDE]|M|POOL-|ISO-|LIVE-|RES-|LIFE-|SEC-|CRED-)\d+b?")
+ID = re.compile(r"(?:F:[UCRNGKT]|[ABCDE]|M|POOL-|ISO-|LIVE-|RES-|LIFE-|SEC-|CRED-|decision-)\d+b?|must-[\w-]+")
+# The other fault classes cannot be taken for anything else, so that their prefix may be left out.
+BARE_FAULT = re.compile(r"[URNGKT]\d+")
 TEST = re.compile(r"START_TEST\((\w+)\)|def (test_\w+)|^(?:static )?(?:\w+ )+\**(\w+)\(|^(\w+)\(\) *\{", re.M)
 HEAD = """# Tests
 
@@ -46,6 +48,7 @@ def markers():
             continue
         for m in re.finditer(r"Proves: *([^\n]*)", text):
             words = re.split(r"[\s,;]+", re.sub(r"\*/.*", "", m[1]).strip().rstrip("."))
+            words = ["F:" + w if BARE_FAULT.fullmatch(w) else w for w in words]
             ids = [w for w in words if ID.fullmatch(w)]
             odd += ["%s: %s" % (f, w) for w in words if w and w not in ids]
             t = TEST.search(text, m.end())
@@ -56,8 +59,8 @@ def markers():
 
 
 def key(i):
-    m = re.match(r"(.*?)(\d+)(\w*)$", i)
-    return m[1], int(m[2]), m[3]
+    m = re.match(r"(.*?)(\d*)(\w?)$", i)
+    return m[1], int(m[2] or 0), m[3]
 
 
 def table(title, ids, found, what):
