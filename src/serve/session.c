@@ -283,10 +283,9 @@ void session_on_server(struct session *c, enum stream_event ev)
 
 /* ---- lease ---- */
 
-static void session_bind(struct session *c, struct conn *u)
+/* What a new connection has already said is its first client's. */
+static void session_take_greeting(struct session *c, struct conn *u)
 {
-	c->conn = u;
-	u->session = c;
 	while (buf_len(&u->greeting) > 0) {
 		size_t n;
 		const uint8_t *p = buf_peek(&u->greeting, &n);
@@ -322,12 +321,14 @@ void session_granted(struct session *c, struct upstream *u)
 
 	if (!c->client || c->lease.up != u)
 		return;
-	session_bind(c, k);
+	c->conn = k;
+	k->session = c;
 	if (session_is_stale(c, k)) {
 		session_unbind(c, RELEASE_CLOSE, ERR_DIRTY);
 		session_ask(c);
 		return;
 	}
+	session_take_greeting(c, k);
 	session_to(c, CLIENT_ACTIVE);
 	stream_want(k->stream, STREAM_WANT_READ);
 	if (c->up.state == FLOW_OPEN)
