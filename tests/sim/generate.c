@@ -145,7 +145,7 @@ static void draw_clients(void)
 {
 	size_t n = one_in(4) ? (size_t)world_range(20, 60) : (size_t)world_range(5, 20);
 
-	plot.sessions_left = (unsigned)world_range(10, 60);
+	plot.sessions_left = (unsigned)world_range(10, 150);
 	for (size_t i = 0; i < n; i++) {
 		struct sim_pool *p = &run.pools[world_below(run.n_pools)];
 		struct client_plan plan = draw_plan(p);

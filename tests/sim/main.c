@@ -2,6 +2,8 @@
  * sim: the deterministic simulator. One seed is one run; see run.h and world.h.
  *
  *	sim [--seeds N] [--from S] [--seed S] [--twice] [--trace FILE] [--scenario NAME|all] [-v]
+ *
+ * More than one seed: the scenarios are run before.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -134,7 +136,7 @@ int main(int argc, char **argv)
 	if (scenario)
 		return run_scenarios(scenario);
 	if (n > 1)
-		selftest_run();
+		run_scenarios("all");
 	start = real_seconds();
 	for (uint64_t seed = from; seed < from + n; seed++)
 		run_seed(seed, twice, &t);

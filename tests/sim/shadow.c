@@ -118,7 +118,7 @@ static void check_backoff(struct sim_server *server)
 	if (s->failed_us == 0)
 		return;
 	s->dials++;
-	while (allowed < 1000) {
+	while (allowed < 1000000) {
 		/* A microsecond less: intervals are whole ones. */
 		sum += (step < top ? step : top) * (1 - o->backoff.jitter) - 1;
 		if (sum > (double)since)
