@@ -282,7 +282,7 @@ tidy: config.mk
 docs: all $(BUILD)/tests/conf_gen
 	$(BUILD)/tests/conf_gen sample > conf/leased.conf
 	$(BUILD)/tests/conf_gen man > $(BUILD)/keys.man
-	sed -i -e '/BEGIN KEYS/,/END KEYS/{//!d}' -e '/BEGIN KEYS/r $(BUILD)/keys.man' man/leased.conf.5
+	sed -i -e '/^\.\\" BEGIN KEYS$$/,/^\.\\" END KEYS$$/{//!d}' -e '/^\.\\" BEGIN KEYS$$/r $(BUILD)/keys.man' man/leased.conf.5
 	tests/lint/metrics_man.py > man/leased-metrics.7
 	tests/lint/rows.py --write
 

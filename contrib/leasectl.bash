@@ -19,8 +19,8 @@ _leasectl()
 	-*) words='-s --socket --json --no-header --watch -h --help -V --version' ;;
 	*)
 		case $word in
-		'') words='show drain resume shutdown ping' ;;
-		show) words='pools servers clients limits snapshot' ;;
+		'') words='show snapshot drain resume shutdown ping help' ;;
+		show) words='clients limits listeners pools servers snapshot state stats version workers' ;;
 		shutdown) words='graceful immediate' ;;
 		drain | resume) words=$(leasectl -s "$socket" --no-header show pools 2>/dev/null | awk '{ print $1 }') ;;
 		esac ;;

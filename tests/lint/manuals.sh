@@ -15,4 +15,8 @@ done
 for o in $(grep -oE '"[a-z-]+", (required|no)_argument' src/ctl/leasectl.c | cut -d'"' -f2); do
 	grep -qE "Fl -$o( |$)" man/leasectl.1 || { echo "man/leasectl.1 does not describe --$o"; fail=1; }
 done
+for w in $(sed -n 's/^\t{ "\([a-z]*\)", SHOW_.*/\1/p' src/ctl/show.c); do
+	grep -q "Ic show $w\$" man/leasectl.1 || { echo "man/leasectl.1 does not describe show $w"; fail=1; }
+	grep -q "words=.*\b$w\b" contrib/leasectl.bash || { echo "contrib/leasectl.bash does not know $w"; fail=1; }
+done
 exit $fail
