@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "io/event.h"
 
-#define HTTP_RETRY_US 50000	/* out of descriptors */
+#define HTTP_SWEEP_US 50000	/* also the rest after running out of descriptors */
 #define HTTP_FULL_US 2000	/* all connections in use */
 #define HTTP_BACKLOG 64
 
@@ -22,14 +22,15 @@ struct http {
 	struct loop *loop;
 	struct evhttp *ev;
 	struct evconnlistener *listener;
-	struct timer retry;
+	struct timer sweep;		/* armed while there are connections */
 	http_fn *fn;
 	void *arg;
 	struct http_opts opts;
 	dev_t dev;			/* the socket file we made */
 	ino_t ino;
 	struct list requests;		/* with a handler */
-	/* Connections, each with a reference of ours, by which we learn that evhttp has let go of it. */
+	/* Connections, each with a reference of ours, by which we learn that evhttp has let go of it (it takes its callbacks
+	 * away). The descriptor is closed with the last reference, which is ours. */
 	struct http_connection {
 		struct bufferevent *b;	/* NULL: free */
 		uint64_t accepted;	/* number in order of acceptance */
@@ -101,35 +102,35 @@ static void http_displace(struct http *h)
 		shutdown(bufferevent_getfd(oldest->b), SHUT_RDWR);
 }
 
-static void http_pause(struct http *h, int64_t us)
+static void http_sweep_in(struct http *h, int64_t us)
 {
-	evconnlistener_disable(h->listener);
-	timer_set(h->loop, &h->retry, loop_now_us(h->loop) + us);
+	timer_set(h->loop, &h->sweep, loop_now_us(h->loop) + us);
 }
 
-static void http_on_retry(void *arg)
+static void http_on_sweep(void *arg)
 {
 	struct http *h = arg;
+	int n = http_sweep(h);
 
-	if (http_sweep(h) < HTTP_CONNECTIONS) {
+	if (n < HTTP_CONNECTIONS)
 		evconnlistener_enable(h->listener);
-		return;
-	}
-	http_displace(h);
-	http_pause(h, HTTP_FULL_US);
+	else
+		http_displace(h);
+	if (n > 0)
+		http_sweep_in(h, n < HTTP_CONNECTIONS ? HTTP_SWEEP_US : HTTP_FULL_US);
 }
 
 /* Out of descriptors: level-triggered, so the listener must rest or it would spin. */
 static void http_on_accept_error(struct evconnlistener *l, void *arg)
 {
-	(void)l;
-	http_pause(arg, HTTP_RETRY_US);
+	evconnlistener_disable(l);
+	http_sweep_in(arg, HTTP_SWEEP_US);
 }
 
 static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
 {
 	struct http *h = arg;
-	struct bufferevent *b = bufferevent_socket_new(base, -1, 0);
+	struct bufferevent *b = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	int n = http_sweep(h);
 
 	for (int i = 0; b && i < HTTP_CONNECTIONS; i++) {
@@ -142,7 +143,8 @@ static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
 		break;
 	}
 	if (n + 1 >= HTTP_CONNECTIONS)
-		http_pause(h, HTTP_FULL_US);
+		evconnlistener_disable(h->listener);
+	http_sweep_in(h, n + 1 < HTTP_CONNECTIONS ? HTTP_SWEEP_US : HTTP_FULL_US);
 	return b;
 }
 
@@ -259,7 +261,7 @@ enum err http_open(struct loop *l, const struct http_opts *o, http_fn *fn, void 
 	h->fn = fn;
 	h->arg = arg;
 	list_init(&h->requests);
-	timer_init(&h->retry, http_on_retry, h);
+	timer_init(&h->sweep, http_on_sweep, h);
 	fd = http_socket(h, why);
 	if (fd < 0) {
 		mem_free(h);
@@ -288,7 +290,7 @@ void http_close(struct http **h)
 	if (!it)
 		return;
 	BUG_ON(it->requests.len != 0);
-	timer_stop(it->loop, &it->retry);
+	timer_stop(it->loop, &it->sweep);
 	evhttp_free(it->ev);
 	http_sweep(it);
 	path = it->opts.addr.u.un.sun_path;
