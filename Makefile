@@ -190,7 +190,7 @@ REAL ?= $(sort $(wildcard tests/fake/test_*.py)) $(sort $(wildcard tests/real/te
 REAL_ARGS ?=
 STEP_SECS ?= 600
 # Rows without a test, and layout that differs from clang-format's, fail the check.
-ROWS_STRICT ?= 0
+ROWS_STRICT ?= 1
 FORMAT_STRICT ?= 0
 RESULTS ?=
 export ROWS_STRICT

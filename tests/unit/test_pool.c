@@ -1,7 +1,9 @@
 /* The brain on a clock that is a variable: leases, limits, ages, health, drain (groups C and D). */
 #include <check.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "unit/pool_world.h"
 
@@ -33,11 +35,16 @@ static void finish(void)
 START_TEST(test_state_table)
 {
 	static const char *const legal[UP_STATES] = {
-		[UP_DIALING] = "securing login closing",	[UP_SECURING] = "login closing",
-		[UP_LOGIN] = "denied idle closing",		[UP_DENIED] = "login closing",
-		[UP_IDLE] = "probing reauth leased closing",	[UP_PROBING] = "idle closing",
-		[UP_REAUTH] = "idle closing",			[UP_LEASED] = "idle cleaning closing",
-		[UP_CLEANING] = "idle closing",			[UP_CLOSING] = "",
+		[UP_DIALING] = "securing login closing",
+		[UP_SECURING] = "login closing",
+		[UP_LOGIN] = "denied idle closing",
+		[UP_DENIED] = "login closing",
+		[UP_IDLE] = "probing reauth leased closing",
+		[UP_PROBING] = "idle closing",
+		[UP_REAUTH] = "idle closing",
+		[UP_LEASED] = "idle cleaning closing",
+		[UP_CLEANING] = "idle closing",
+		[UP_CLOSING] = "",
 	};
 
 	for (int from = 0; from < UP_STATES; from++)
@@ -95,11 +102,11 @@ START_TEST(test_max_age_is_strict_and_spares_leased)
 	w_lease(&w, &l);
 	w_release(&w, &l);
 	w_pass(&w, 10 * SEC);
-	ck_assert_uint_eq(w_in(&w, UP_IDLE), 1);	/* exactly max_age old: still good */
+	ck_assert_uint_eq(w_in(&w, UP_IDLE), 1); /* exactly max_age old: still good */
 	w_lease(&w, &l);
 	ck_assert_uint_eq(w.n_dialled, 1);
 	w_pass(&w, 60 * SEC);
-	ck_assert_int_eq(l.state, LEASE_HELD);		/* in use: never closed by age */
+	ck_assert_int_eq(l.state, LEASE_HELD); /* in use: never closed by age */
 	w_release(&w, &l);
 	ck_assert_uint_eq(w.n_closed, 1);
 	ck_assert_int_eq(w.closed_why[0], ERR_AGE);
@@ -156,8 +163,8 @@ END_TEST
 /* Proves: C8 */
 START_TEST(test_cleanup_bound)
 {
-	static const int64_t v[][2] = {
-		{2, 0}, {0, 2}, {10, 4}, {300, 1800}, {7200, 1800}, {1, 1}, {3, 100}, {600, 0}};
+	static const int64_t v[][2] = {{2, 0},	     {0, 2}, {10, 4},  {300, 1800},
+				       {7200, 1800}, {1, 1}, {3, 100}, {600, 0}};
 
 	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
 		int64_t idle = v[i][0] * SEC, age = v[i][1] * SEC, least, bound;
@@ -192,7 +199,7 @@ START_TEST(test_health_check_before_lease)
 	w_release(&w, &l);
 	w_pass(&w, 30 * SEC);
 	w_lease(&w, &l);
-	ck_assert_int_eq(l.state, LEASE_HELD);		/* not idle for longer: no check */
+	ck_assert_int_eq(l.state, LEASE_HELD); /* not idle for longer: no check */
 	w_release(&w, &l);
 	w_pass(&w, 30 * SEC + 1);
 	w_lease(&w, &l);
@@ -226,11 +233,11 @@ START_TEST(test_failed_health_check_tries_the_next)
 	w.n_probes = 0;
 	w_run(&w);
 	ck_assert_int_eq(w.closed_why[0], ERR_HEALTH);
-	ck_assert_uint_eq(w_in(&w, UP_PROBING), 1);	/* the second candidate */
-	w_pass(&w, 6 * SEC);				/* which never answers: told apart by its reason */
+	ck_assert_uint_eq(w_in(&w, UP_PROBING), 1); /* the second candidate */
+	w_pass(&w, 6 * SEC);			    /* which never answers: told apart by its reason */
 	ck_assert_int_eq(w.closed_why[1], ERR_CHECK_TIMEOUT);
 	ck_assert_uint_eq(pool_stat(w.pool)->health_checks[ERR_CHECK_TIMEOUT], 1);
-	ck_assert_int_eq(l[0].state, LEASE_HELD);	/* a dial served it */
+	ck_assert_int_eq(l[0].state, LEASE_HELD); /* a dial served it */
 	w_release(&w, &l[0]);
 	finish();
 }
@@ -255,7 +262,7 @@ START_TEST(test_client_leaves_during_health_check)
 	w_run(&w);
 	ck_assert_uint_eq(w_in(&w, UP_IDLE), 1);
 	ck_assert_uint_eq(w.n_closed, 0);
-	w_lease(&w, &l);				/* freshly checked: lent at once */
+	w_lease(&w, &l); /* freshly checked: lent at once */
 	ck_assert_int_eq(l.state, LEASE_HELD);
 	w_release(&w, &l);
 	finish();
@@ -275,7 +282,7 @@ START_TEST(test_ready_check_on_return)
 	u = l.up;
 	ck_assert(pool_release(w.pool, &l, RELEASE_CHECK, ERR_OK, w.now));
 	w_run(&w);
-	ck_assert_int_eq(m.state, LEASE_WAITING);	/* not lent before it is known to be clean */
+	ck_assert_int_eq(m.state, LEASE_WAITING); /* not lent before it is known to be clean */
 	pool_cleaned(w.pool, u, ERR_OK, w.now);
 	w_run(&w);
 	ck_assert_ptr_eq(m.up, u);
@@ -302,7 +309,7 @@ START_TEST(test_one_dial_at_a_time_when_asked)
 	w_dial_ok(&w, 0);
 	ck_assert_int_eq(l[0].state, LEASE_HELD);
 	ck_assert_uint_eq(w_open(&w), 2);
-	w_release(&w, &l[0]);				/* a returned one serves the next before its dial is done */
+	w_release(&w, &l[0]); /* a returned one serves the next before its dial is done */
 	ck_assert_int_eq(l[1].state, LEASE_HELD);
 	for (int i = 2; i < 5; i++)
 		pool_cancel(w.pool, &l[i], ERR_CANCELLED, w.now);
@@ -371,7 +378,7 @@ START_TEST(test_shutdown_is_idempotent_and_closes_what_returns)
 	ck_assert_int_eq(w.refused_why[w.n_refused - 1], ERR_SHUTDOWN);
 	w_release(&w, &a);
 	ck_assert_uint_eq(w_open(&w), 0);
-	ck_assert_int_eq(pool_next_us(w.pool), INT64_MAX);	/* no timer is left */
+	ck_assert_int_eq(pool_next_us(w.pool), INT64_MAX); /* no timer is left */
 	finish();
 }
 END_TEST
@@ -432,18 +439,18 @@ START_TEST(test_drain_answers_at_the_last_release)
 	w_lease(&w, &b);
 	pool_drain(w.pool, false, w.now);
 	w_run(&w);
-	w_lease(&w, &c);				/* a plain drain does not stop new leases */
+	w_lease(&w, &c); /* a plain drain does not stop new leases */
 	ck_assert_int_eq(c.state, LEASE_HELD);
 	w_release(&w, &a);
 	w_release(&w, &b);
 	ck_assert_uint_eq(w.n_drained, 0);
 	w_release(&w, &c);
-	ck_assert_uint_eq(w.n_drained, 1);		/* at once, without a tick */
+	ck_assert_uint_eq(w.n_drained, 1); /* at once, without a tick */
 	w_release_how(&w, (w_lease(&w, &a), &a), RELEASE_CLEAN);
 	ck_assert_uint_eq(w.n_drained, 1);
 	pool_drain(w.pool, true, w.now);
 	w_run(&w);
-	ck_assert_uint_eq(w.n_drained, 2);		/* nothing was leased */
+	ck_assert_uint_eq(w.n_drained, 2); /* nothing was leased */
 	w_lease(&w, &b);
 	ck_assert_int_eq(w.refused_why[0], ERR_DRAINING);
 	pool_resume(w.pool, w.now);
@@ -476,7 +483,7 @@ START_TEST(test_snapshot_is_a_copy)
 		ck_assert_int_eq(v[i].last_leased_us, t0);
 		ck_assert_int_eq(v[i].last_returned_us, v[i].in_use ? 0 : t0 + 3 * SEC);
 	}
-	ck_assert_int_ne(v[0].in_use, v[1].in_use);	/* unchanged by the second release */
+	ck_assert_int_ne(v[0].in_use, v[1].in_use); /* unchanged by the second release */
 	pool_server_view(w.pool, 0, w.now, &sv);
 	ck_assert_uint_eq(sv.by_state[UP_IDLE], 2);
 	ck_assert_uint_eq(sv.by_state[UP_LEASED], 0);
@@ -532,7 +539,7 @@ START_TEST(test_size_one_never_has_two_sockets)
 	w_lease(&w, &b);
 	w.keep_closing = true;
 	w_release_how(&w, &a, RELEASE_CLOSE);
-	ck_assert_uint_eq(w_open(&w), 1);		/* closing: no second dial yet */
+	ck_assert_uint_eq(w_open(&w), 1); /* closing: no second dial yet */
 	ck_assert_uint_eq(w.n_dialled, 1);
 	w_close_all(&w);
 	ck_assert_uint_eq(w.n_dialled, 2);
@@ -603,7 +610,7 @@ START_TEST(test_connect_timeout_counts_only_the_dial)
 	w_lease(&w, &a);
 	w.auto_dial = false;
 	w_lease(&w, &b);
-	w_pass(&w, 3 * SEC);				/* waits for a slot: no dial, no time-out */
+	w_pass(&w, 3 * SEC); /* waits for a slot: no dial, no time-out */
 	ck_assert_uint_eq(w.n_closed, 0);
 	w_release_how(&w, &a, RELEASE_CLOSE);
 	ck_assert_uint_eq(w.n_dials, 1);
@@ -655,11 +662,11 @@ START_TEST(test_schedule_close)
 	w_release(&w, &a);
 	server_close_needed(w.pool, s, ERR_CLOSE_NEEDED, w.now);
 	w_run(&w);
-	ck_assert_uint_eq(w_open(&w), 0);		/* idle: now */
+	ck_assert_uint_eq(w_open(&w), 0); /* idle: now */
 	w_lease(&w, &a);
 	server_close_needed(w.pool, s, ERR_CLOSE_NEEDED, w.now);
 	w_run(&w);
-	ck_assert_uint_eq(w_open(&w), 1);		/* leased: when it comes back */
+	ck_assert_uint_eq(w_open(&w), 1); /* leased: when it comes back */
 	w_release(&w, &a);
 	ck_assert_uint_eq(w_open(&w), 0);
 	ck_assert_int_eq(w.closed_why[1], ERR_CLOSE_NEEDED);
@@ -689,9 +696,9 @@ START_TEST(test_min_idle_is_kept_ready)
 	w_run(&w);
 	ck_assert_uint_eq(w_in(&w, UP_IDLE), 2);
 	w_lease(&w, &a);
-	ck_assert_uint_eq(w_in(&w, UP_IDLE), 2);	/* refilled */
+	ck_assert_uint_eq(w_in(&w, UP_IDLE), 2); /* refilled */
 	w_lease(&w, &b);
-	ck_assert_uint_eq(w_open(&w), 3);		/* but not beyond max_size */
+	ck_assert_uint_eq(w_open(&w), 3); /* but not beyond max_size */
 	w_release(&w, &a);
 	w_release(&w, &b);
 	finish();
@@ -726,7 +733,7 @@ START_TEST(test_budget_bounds_all_pools)
 			w_pokes(&w);
 			ck_assert_int_le(budget_used(b), 3);
 		}
-	ck_assert_uint_eq(w.n_granted, 3);		/* everybody was served in the end */
+	ck_assert_uint_eq(w.n_granted, 3); /* everybody was served in the end */
 	ck_assert_uint_eq(w2.n_granted, 3);
 	ck_assert_uint_eq(pool_waiting(w.pool) + pool_waiting(w2.pool), 0);
 	w_done(&w);
@@ -758,10 +765,10 @@ START_TEST(test_eviction_is_lru_over_all_pools_and_waits_for_the_close)
 	w_lease(&w2, &m);
 	w_pokes(&w);
 	ck_assert_uint_eq(w.n_closing, 1);
-	ck_assert_uint_eq(w.closing[0]->id, first);	/* the one idle for longest */
+	ck_assert_uint_eq(w.closing[0]->id, first); /* the one idle for longest */
 	ck_assert_int_eq(w.closing[0]->reason, ERR_EVICTED);
 	w_pokes(&w2);
-	ck_assert_int_eq(m.state, LEASE_WAITING);	/* a closing socket still counts */
+	ck_assert_int_eq(m.state, LEASE_WAITING); /* a closing socket still counts */
 	ck_assert_uint_eq(w2.n_dialled, 0);
 	w_close_all(&w);
 	w_pokes(&w2);
@@ -852,10 +859,10 @@ START_TEST(test_lowered_budget_evicts_and_never_reuses_the_excess)
 	w_release(&w, &l[3]);
 	budget_set_max(b, 2);
 	w_pokes(&w);
-	ck_assert_int_eq(budget_used(b), 3);		/* the idle one went */
+	ck_assert_int_eq(budget_used(b), 3); /* the idle one went */
 	w_release(&w, &l[2]);
 	w_pokes(&w);
-	ck_assert_int_eq(budget_used(b), 2);		/* the leased one when it came back */
+	ck_assert_int_eq(budget_used(b), 2); /* the leased one when it came back */
 	w_release(&w, &l[1]);
 	w_release(&w, &l[0]);
 	ck_assert_uint_eq(w_in(&w, UP_IDLE), 2);
@@ -870,8 +877,8 @@ START_TEST(test_budget_formula)
 	static const struct {
 		int64_t nofile;
 		int limit;
-	} v[] = {{1024, 900}, {1050, 1000}, {1049, 900}, {150, 100}, {149, 1}, {50, 1}, {10, 1}, {0, 900}, {-1, 900},
-		 {4096, 4000}, {65536, 65400}, {20000, 19900}};
+	} v[] = {{1024, 900}, {1050, 1000}, {1049, 900}, {150, 100},   {149, 1},       {50, 1},
+		 {10, 1},     {0, 900},	    {-1, 900},	 {4096, 4000}, {65536, 65400}, {20000, 19900}};
 
 	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++)
 		ck_assert_int_eq(budget_auto(v[i].nofile, 50), v[i].limit);
@@ -894,8 +901,8 @@ START_TEST(test_budget_figures)
 	w_release_how(&w, &l[1], RELEASE_CLOSE);
 	ck_assert_int_eq(budget_max(b), 5);
 	ck_assert_int_eq(budget_used(b), 3);
-	ck_assert_uint_eq(w_in(&w, UP_IDLE), 1);	/* unused */
-	ck_assert_uint_eq(w_in(&w, UP_CLOSING), 1);	/* releasing */
+	ck_assert_uint_eq(w_in(&w, UP_IDLE), 1);    /* unused */
+	ck_assert_uint_eq(w_in(&w, UP_CLOSING), 1); /* releasing */
 	w_close_all(&w);
 	w_release(&w, &l[2]);
 	w_done(&w);
@@ -938,11 +945,84 @@ START_TEST(test_max_total_evicts_within_the_pool)
 	w_lease(&w, &a);
 	ck_assert_str_eq(w_server_of(&a), "a");
 	w_release(&w, &a);
-	w_lease(&w, &b);				/* a is idle but has no token: it makes room for b */
+	w_lease(&w, &b); /* a is idle but has no token: it makes room for b */
 	w_pass(&w, 1);
 	ck_assert_str_eq(w_server_of(&b), "b");
 	ck_assert_int_eq(w.closed_why[0], ERR_EVICTED);
 	w_release(&w, &b);
+	finish();
+}
+END_TEST
+
+/* Proves: C12 */
+START_TEST(test_without_a_timeout_the_wait_has_no_end)
+{
+	struct lease a, b;
+
+	so.max_size = 1;
+	po.lease_timeout_us = 0;
+	start();
+	w_lease(&w, &a);
+	w_lease(&w, &b);
+	w_pass(&w, 365 * 86400 * SEC);
+	ck_assert_int_eq(b.state, LEASE_WAITING);
+	w_release_how(&w, &a, RELEASE_CLOSE);
+	ck_assert_int_eq(b.state, LEASE_HELD);
+	w_release(&w, &b);
+	finish();
+}
+END_TEST
+
+/* What a server has seen leaves nothing behind: its entry is all it costs, and goes with the pool. */
+/* Proves: C28 */
+START_TEST(test_memory_of_a_server_is_bounded)
+{
+	struct mallinfo2 before, after;
+	struct lease l;
+
+	so.backoff.max_us = so.backoff.initial_us;
+	start();
+	for (int i = 0; i < 20000; i++) {
+		if (i == 1000)
+			before = mallinfo2();
+		w.auto_dial = i % 3 != 0;
+		w_lease(&w, &l);
+		if (w.n_dials > 0) {
+			w_dial_fail(&w, 0, ERR_REFUSED);
+			pool_cancel(w.pool, &l, ERR_CANCELLED, w.now);
+			w_pass(&w, SEC);
+		} else {
+			w_release_how(&w, &l, i % 2 ? RELEASE_CLEAN : RELEASE_CLOSE);
+		}
+	}
+	after = mallinfo2();
+	ck_assert_uint_le(after.uordblks, before.uordblks + 4096);
+	finish();
+}
+END_TEST
+
+/* Clock, dialer and whoever asks are doubles here: a month of renewals takes no real time and touches no socket. */
+/* Proves: C29 E23 */
+START_TEST(test_the_brain_runs_on_doubles)
+{
+	struct timespec t0, t1;
+	struct lease l;
+
+	so.min_idle = 1;
+	so.max_age_us = 600 * SEC;
+	so.max_idle_us = 0;
+	start();
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	pool_tick(w.pool, w.now);
+	w_run(&w);
+	w_pass(&w, 30 * 86400 * SEC);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	ck_assert_uint_ge(w.n_dialled, 30 * 86400 / 600 - 1);
+	ck_assert_uint_le(w.n_dialled, 30 * 86400 / 600 + 1);
+	ck_assert_int_lt(t1.tv_sec - t0.tv_sec, 10);
+	w_lease(&w, &l);
+	ck_assert_int_eq(l.state, LEASE_HELD);
+	w_release(&w, &l);
 	finish();
 }
 END_TEST
@@ -994,6 +1074,9 @@ int main(void)
 	tcase_add_test(t, test_budget_figures);
 	tcase_add_test(t, test_waiters_are_first_come_first_served);
 	tcase_add_test(t, test_max_total_evicts_within_the_pool);
+	tcase_add_test(t, test_without_a_timeout_the_wait_has_no_end);
+	tcase_add_test(t, test_memory_of_a_server_is_bounded);
+	tcase_add_test(t, test_the_brain_runs_on_doubles);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);
