@@ -264,11 +264,9 @@ coverage:
 	$(MAKE) BUILD=build-coverage VARIANT=coverage SIM_SEEDS=$(SAN_SEEDS) SIM_ARGS= check-dynamic
 	tests/coverage.sh build-coverage
 
--include $(wildcard tests/bench/bench.mk)
-ifeq ($(wildcard tests/bench/bench.mk),)
+# Ten minutes; BENCH_QUICK=1: three, and rough. BENCH="-s ping-c50 floor-ev leased": one load.
 bench: all
-	tests/bench/run $(BENCH)
-endif
+	$(if $(BENCH),tests/bench/run $(BENCH),tests/bench/suite.sh)
 
 # ---- for people who change the source
 
@@ -294,6 +292,8 @@ completiondir = $(datadir)/bash-completion/completions
 INSTALL ?= install
 UNITFILES := $(wildcard systemd/*.service systemd/*.socket)
 MANUALS := $(sort $(wildcard man/*.[1-8]))
+DOCFILES := README.md SECURITY.md THREAT-MODEL.md LICENSE
+EXAMPLES := conf/leased.conf $(wildcard conf/examples/*.conf systemd/leased.service.d-examples/*.conf)
 # Units name the places this build installs to.
 placed = sed 's,/usr/sbin/leased,$(sbindir)/leased,g; s,/etc/leased,$(sysconfdir)/leased,g'
 
@@ -311,9 +311,8 @@ install: all
 	$(INSTALL) -m 644 contrib/leased.logrotate $(DESTDIR)$(sysconfdir)/logrotate.d/leased
 	test -e $(DESTDIR)$(sysconfdir)/leased/leased.conf || \
 		$(INSTALL) -m 644 conf/leased.conf $(DESTDIR)$(sysconfdir)/leased/leased.conf
-	$(INSTALL) -m 644 README.md SECURITY.md THREAT-MODEL.md LICENSE $(DESTDIR)$(docdir)
-	$(INSTALL) -m 644 conf/leased.conf $(wildcard conf/examples/*.conf systemd/leased.service.d-examples/*.conf) \
-		$(DESTDIR)$(docdir)/examples
+	$(INSTALL) -m 644 $(DOCFILES) $(DESTDIR)$(docdir)
+	$(INSTALL) -m 644 $(EXAMPLES) $(DESTDIR)$(docdir)/examples
 
 # Leaves the configuration.
 uninstall:
@@ -321,7 +320,8 @@ uninstall:
 		$(DESTDIR)$(tmpfilesdir)/leased.conf $(DESTDIR)$(completiondir)/leasectl $(DESTDIR)$(sysconfdir)/logrotate.d/leased \
 		$(foreach u,$(UNITFILES),$(DESTDIR)$(systemdsystemunitdir)/$(notdir $(u)))
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/}; done
-	rm -rf $(DESTDIR)$(docdir)
+	rm -f $(addprefix $(DESTDIR)$(docdir)/,$(DOCFILES)) $(addprefix $(DESTDIR)$(docdir)/examples/,$(notdir $(EXAMPLES)))
+	-rmdir $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir)
 
 # ---- on a machine that has nothing yet (as root)
 
