@@ -22,7 +22,7 @@ struct owned {
 
 struct conf_arena {
 	struct chunk *chunks;
-	struct owned *secrets;	/* nodes lie in the chunks */
+	struct owned *secrets; /* nodes lie in the chunks */
 };
 
 struct conf_arena *conf_arena_new(void)

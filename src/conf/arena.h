@@ -15,9 +15,9 @@ struct conf_arena;
 
 struct conf_arena *conf_arena_new(void);
 void *conf_arena_alloc(struct conf_arena *a, size_t n);
-void *conf_arena_array(struct conf_arena *a, size_t n, size_t size);	/* NULL for n = 0 */
+void *conf_arena_array(struct conf_arena *a, size_t n, size_t size); /* NULL for n = 0 */
 char *conf_arena_strdup(struct conf_arena *a, const char *s);
-void conf_arena_own(struct conf_arena *a, struct secret *s);	/* dropped with the arena */
-void conf_arena_free(struct conf_arena **a);	/* nulls *a; NULL is fine */
+void conf_arena_own(struct conf_arena *a, struct secret *s); /* dropped with the arena */
+void conf_arena_free(struct conf_arena **a);		     /* nulls *a; NULL is fine */
 
 #endif

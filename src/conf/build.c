@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <string.h>
 
-
 static void build_say(struct conf_messages *m, struct conf_pos pos, const char *kind, const char *fmt, va_list ap)
 	__attribute__((format(printf, 4, 0)));
 static void build_say(struct conf_messages *m, struct conf_pos pos, const char *kind, const char *fmt, va_list ap)
@@ -125,7 +124,8 @@ static void build_credential(struct build *b, const struct value *v, struct conf
 	check_credential(b, c, &seen);
 	for (const struct conf_credential *o = b->conf->credentials; o < c; o++)
 		if (*c->name && strcmp(o->name, c->name) == 0)
-			build_error(b, c->pos, "name: the credential \"%s\" is already on line %d", c->name, o->pos.line);
+			build_error(b, c->pos, "name: the credential \"%s\" is already on line %d", c->name,
+				    o->pos.line);
 }
 
 static void build_credentials(struct build *b, const struct value *root)
@@ -152,8 +152,8 @@ static void build_credential_of(struct build *b, struct conf_pool *p, const stru
 			p->credential = &b->conf->credentials[i];
 	}
 	if (!p->credential && near.best && *near.best)
-		build_error(b, seen->at[K_POOL_credentials], "credentials: no credential \"%.60s\" (did you mean \"%s\"?)",
-			    p->credentials, near.best);
+		build_error(b, seen->at[K_POOL_credentials],
+			    "credentials: no credential \"%.60s\" (did you mean \"%s\"?)", p->credentials, near.best);
 	else if (!p->credential)
 		build_error(b, seen->at[K_POOL_credentials], "credentials: no credential \"%.60s\"", p->credentials);
 }
@@ -235,13 +235,15 @@ static void build_server(struct build *b, const struct value *v, struct conf_ser
 	check_server(b, s, &seen, pool);
 }
 
-static void build_servers(struct build *b, const struct value *group, struct conf_pool *p, const struct seen *defaults)
+static void build_servers(struct build *b, const struct value *group, struct conf_pool *p,
+			  const struct seen *defaults)
 {
 	size_t n, errors = b->errors->n;
 	const struct value *v = build_elements(b, group, "servers", true, CONF_SERVERS_MAX, &n);
 
 	if (n == 0 && b->errors->n == errors)
-		build_error(b, build_pos(group, "servers"), "servers: no registered servers found; a pool needs one at least");
+		build_error(b, build_pos(group, "servers"),
+			    "servers: no registered servers found; a pool needs one at least");
 	p->servers = conf_arena_array(b->arena, n, sizeof(*p->servers));
 	p->n_servers = n;
 	for (size_t i = 0; i < n; i++) {
@@ -280,7 +282,8 @@ static void build_pools(struct build *b, const struct value *root)
 	const struct value *v = build_elements(b, root, "pools", false, CONF_POOLS_MAX, &n);
 
 	if (n == 0 && b->errors->n == errors)
-		build_error(b, (struct conf_pos){b->conf->file, 0}, "pools: missing; there must be one pool at least");
+		build_error(b, (struct conf_pos){b->conf->file, 0},
+			    "pools: missing; there must be one pool at least");
 	b->conf->pools = conf_arena_array(b->arena, n, sizeof(*b->conf->pools));
 	b->conf->n_pools = n;
 	for (size_t i = 0; i < n; i++)

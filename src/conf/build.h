@@ -13,23 +13,23 @@
 
 #include "conf/value.h"
 
-#define CONF_POOLS_MAX 1000
-#define CONF_LISTENERS_MAX 1000		/* of one pool */
-#define CONF_SERVERS_MAX 1000		/* of one pool */
+#define CONF_POOLS_MAX	     1000
+#define CONF_LISTENERS_MAX   1000 /* of one pool */
+#define CONF_SERVERS_MAX     1000 /* of one pool */
 #define CONF_CREDENTIALS_MAX 1000
 
 struct build {
 	struct conf *conf;
 	struct conf_arena *arena;
 	struct conf_messages *errors, *warnings;
-	const char *dir;		/* relative names are relative to it */
-	size_t denied;			/* errors that are about permissions */
+	const char *dir; /* relative names are relative to it */
+	size_t denied;	 /* errors that are about permissions */
 };
 
 /* Which keys of a scope were written, and where. */
 struct seen {
-	struct conf_pos at[KEYS_MAX];	/* file NULL: not written */
-	uint64_t bad;			/* written, but wrong */
+	struct conf_pos at[KEYS_MAX]; /* file NULL: not written */
+	uint64_t bad;		      /* written, but wrong */
 };
 
 static inline bool seen_given(const struct seen *s, int key)

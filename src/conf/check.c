@@ -5,8 +5,8 @@
 #include "conf/build.h"
 #include "conf/source.h"
 
-#define NAME_MAX_BYTES 63
-#define MAX_SIZE_DEFAULT 10	/* what max_size = 0 means */
+#define NAME_MAX_BYTES	 63
+#define MAX_SIZE_DEFAULT 10 /* what max_size = 0 means */
 
 /* The choices of reuse, in the order of its row in keys.def. */
 enum { REUSE_NEVER, REUSE_ON_IDLE, REUSE_SCRIPT };
@@ -16,8 +16,8 @@ void check_name(struct build *b, struct conf_pos pos, const char *name)
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
 
 	if (name[n] || n > NAME_MAX_BYTES)
-		build_error(b, pos, "name: \"%.80s\" may hold letters, digits, '_', '-' and '.' only, %d at most", name,
-			    NAME_MAX_BYTES);
+		build_error(b, pos, "name: \"%.80s\" may hold letters, digits, '_', '-' and '.' only, %d at most",
+			    name, NAME_MAX_BYTES);
 }
 
 static void check_user(struct build *b, struct conf_pos pos, const char *key, const char *user, int64_t *uid)
@@ -69,7 +69,8 @@ static bool check_is_any(const char *text, const struct addr *a)
 	return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->u.in6.sin6_addr);
 }
 
-static bool check_address(struct build *b, struct conf_pos pos, const char *key, const char *text, struct addr_spec *out)
+static bool check_address(struct build *b, struct conf_pos pos, const char *key, const char *text,
+			  struct addr_spec *out)
 {
 	const char *why;
 
@@ -91,8 +92,8 @@ bool check_server_address(struct build *b, struct conf_pos pos, const char *text
 		return false;
 	}
 	if (out->kind == ADDR_NUMERIC && check_is_any(text, &out->addr)) {
-		build_error(b, pos, "address: \"%.120s\": a server needs a host (did you mean \"127.0.0.1:%u\"?)", text,
-			    out->port);
+		build_error(b, pos, "address: \"%.120s\": a server needs a host (did you mean \"127.0.0.1:%u\"?)",
+			    text, out->port);
 		return false;
 	}
 	if (out->kind != ADDR_UNIX && out->port == 0) {
@@ -160,7 +161,9 @@ static void check_admin_address(struct build *b, const struct conf_listener *l)
 
 void check_addresses(struct build *b)
 {
-	for (const struct conf_pool *p = b->conf->pools; p < b->conf->pools + b->conf->n_pools; p++) {
+	for (size_t n = 0; n < b->conf->n_pools; n++) {
+		const struct conf_pool *p = &b->conf->pools[n];
+
 		for (size_t i = 0; i < p->n_listen; i++) {
 			check_listener_again(b, p, &p->listen[i]);
 			check_admin_address(b, &p->listen[i]);
@@ -195,7 +198,8 @@ void check_admin(struct build *b, const struct seen *s)
 		return;
 	if (where.kind != ADDR_NUMERIC || !check_is_loopback(&where.addr)) {
 		build_error(b, pos, "admin.listen: \"%.120s\" must be \"unix:PATH\" or a loopback address%s", listen,
-			    where.kind == ADDR_NUMERIC || where.kind == ADDR_NAME ? " (did you mean 127.0.0.1?)" : "");
+			    where.kind == ADDR_NUMERIC || where.kind == ADDR_NAME ? " (did you mean 127.0.0.1?)"
+										  : "");
 		return;
 	}
 	check_unix_only(b, s, K_ADMIN_mode, "admin.mode", listen);
@@ -224,7 +228,8 @@ static bool check_nameserver(const char *text)
 
 	if (inet_pton(AF_INET, text, &in) == 1 || inet_pton(AF_INET6, text, &in6) == 1)
 		return true;
-	return text[0] != '*' && addr_parse(text, &where, NULL) == ERR_OK && where.kind == ADDR_NUMERIC && where.port != 0;
+	return text[0] != '*' && addr_parse(text, &where, NULL) == ERR_OK && where.kind == ADDR_NUMERIC &&
+	       where.port != 0;
 }
 
 void check_dns(struct build *b, const struct seen *s)
@@ -234,7 +239,8 @@ void check_dns(struct build *b, const struct seen *s)
 	for (size_t i = 0; i < list->n; i++)
 		if (!check_nameserver(list->v[i]))
 			build_error(b, s->at[K_DNS_nameservers],
-				    "dns.nameservers: \"%.80s\" is not a numeric address such as \"10.0.0.53\"", list->v[i]);
+				    "dns.nameservers: \"%.80s\" is not a numeric address such as \"10.0.0.53\"",
+				    list->v[i]);
 }
 
 /* ---- credentials */
@@ -258,7 +264,8 @@ void check_credential(struct build *b, struct conf_credential *c, const struct s
 	if (!seen_bad(s, K_CREDENTIAL_name))
 		check_name(b, s->at[K_CREDENTIAL_name], c->name);
 	if (c->password && *c->password_file) {
-		build_error(b, s->at[K_CREDENTIAL_password_file], "password_file: password is given too; write only one");
+		build_error(b, s->at[K_CREDENTIAL_password_file],
+			    "password_file: password is given too; write only one");
 		return;
 	}
 	if (c->password)
@@ -325,13 +332,15 @@ void check_server(struct build *b, const struct conf_server *v, const struct see
 	struct conf_pos pos;
 
 	if (!v->unbounded && v->min_idle > max && check_pair(own, pool, K_SERVER_min_idle, K_SERVER_max_size, &pos))
-		build_error(b, pos, "min_idle: %lld is more than max_size = %lld", (long long)v->min_idle, (long long)max);
+		build_error(b, pos, "min_idle: %lld is more than max_size = %lld", (long long)v->min_idle,
+			    (long long)max);
 	if (v->backoff_initial_us > v->backoff_max_us &&
 	    check_pair(own, pool, K_SERVER_backoff_initial, K_SERVER_backoff_max, &pos))
 		build_error(b, pos, "backoff_initial: is longer than backoff_max");
 	if (seen_given(own, K_SERVER_unbounded) && v->unbounded)
-		build_warning(b, own->at[K_SERVER_unbounded],
-			      "unbounded: nothing but the limit of the whole process bounds this server's connections");
+		build_warning(
+			b, own->at[K_SERVER_unbounded],
+			"unbounded: nothing but the limit of the whole process bounds this server's connections");
 }
 
 static void check_pool_total(struct build *b, const struct conf_pool *p, const struct seen *own)
@@ -342,8 +351,8 @@ static void check_pool_total(struct build *b, const struct conf_pool *p, const s
 		idle += p->servers[i].min_idle;
 	if (p->max_total && idle > p->max_total && !seen_bad(own, K_POOL_max_total))
 		build_error(b, own->at[K_POOL_max_total],
-			    "max_total: %lld is less than the min_idle of all servers together, %lld", (long long)p->max_total,
-			    (long long)idle);
+			    "max_total: %lld is less than the min_idle of all servers together, %lld",
+			    (long long)p->max_total, (long long)idle);
 }
 
 void check_pool(struct build *b, const struct conf_pool *p, const struct seen *own, const struct seen *defaults)
@@ -354,9 +363,11 @@ void check_pool(struct build *b, const struct conf_pool *p, const struct seen *o
 		build_error(b, own->at[K_POOL_reuse], "reuse: \"script\" needs a ready_check");
 	check_pool_total(b, p, own);
 	if (seen_given(defaults, K_SERVER_unbounded) && p->defaults.unbounded)
-		build_warning(b, defaults->at[K_SERVER_unbounded],
-			      "unbounded: nothing but the limit of the whole process bounds the servers' connections");
+		build_warning(
+			b, defaults->at[K_SERVER_unbounded],
+			"unbounded: nothing but the limit of the whole process bounds the servers' connections");
 	if (p->max_clients > b->conf->limits.max_clients)
-		build_warning(b, own->at[K_POOL_max_clients], "max_clients: limits.max_clients = %lld is reached first",
+		build_warning(b, own->at[K_POOL_max_clients],
+			      "max_clients: limits.max_clients = %lld is reached first",
 			      (long long)b->conf->limits.max_clients);
 }

@@ -58,8 +58,8 @@ void conf_messages_free(struct conf_messages *m)
 /* What one load needs from beginning to end. */
 struct load {
 	struct source source;
-	struct conf_arena *arena;	/* of the result */
-	struct conf_arena *scratch;	/* of the values */
+	struct conf_arena *arena;   /* of the result */
+	struct conf_arena *scratch; /* of the values */
 	const char *const *sets;
 	size_t n_sets;
 	struct conf_messages *errors, *warnings;
@@ -69,7 +69,10 @@ struct load {
 static size_t load_tree(struct load *l, struct conf *c)
 {
 	struct parsed *parsed = parse_source(&l->source, l->scratch, l->n_sets);
-	struct build b = {.conf = c, .arena = l->arena, .errors = l->errors, .warnings = l->warnings,
+	struct build b = {.conf = c,
+			  .arena = l->arena,
+			  .errors = l->errors,
+			  .warnings = l->warnings,
 			  .dir = l->source.dir ? l->source.dir : ""};
 
 	if (!parsed)
@@ -102,7 +105,8 @@ static enum err load_run(struct load *l, bool readable, const char *file, conf_c
 
 static struct load load_begin(struct conf_messages *errors, struct conf_messages *warnings)
 {
-	struct load l = {.arena = conf_arena_new(), .scratch = conf_arena_new(), .errors = errors, .warnings = warnings};
+	struct load l = {
+		.arena = conf_arena_new(), .scratch = conf_arena_new(), .errors = errors, .warnings = warnings};
 
 	source_init(&l.source, l.arena, errors);
 	return l;

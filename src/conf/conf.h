@@ -24,13 +24,13 @@ struct conf_pos {
 	int line;
 };
 
-struct conf_step {			/* of a script; NULL: absent */
+struct conf_step { /* of a script; NULL: absent */
 	const char *send, *expect, *expect_denied, *end;
 	struct conf_pos pos;
 };
 struct conf_script {
 	struct conf_step *v;
-	size_t n;			/* 0: no script */
+	size_t n; /* 0: no script */
 	struct conf_pos pos;
 };
 struct conf_strings {
@@ -43,18 +43,18 @@ struct conf_uids {
 };
 
 /* KEY(scope, field, TYPE, default text, min, max, choices, reload, help) rows of keys.def become these fields. */
-#define CONF_FIELD_BOOL(f) bool f;
-#define CONF_FIELD_INT(f) int64_t f;
-#define CONF_FIELD_MODE(f) unsigned int f;	/* file mode */
-#define CONF_FIELD_FLOAT(f) double f;
+#define CONF_FIELD_BOOL(f)     bool f;
+#define CONF_FIELD_INT(f)      int64_t f;
+#define CONF_FIELD_MODE(f)     unsigned int f; /* file mode */
+#define CONF_FIELD_FLOAT(f)    double f;
 #define CONF_FIELD_DURATION(f) int64_t f##_us;
-#define CONF_FIELD_SIZE(f) int64_t f##_bytes;
-#define CONF_FIELD_STRING(f) const char *f;
-#define CONF_FIELD_CHOICE(f) int f;		/* index into the row's choices, in their order */
-#define CONF_FIELD_SCRIPT(f) struct conf_script f;
-#define CONF_FIELD_STRINGS(f) struct conf_strings f;
-#define CONF_FIELD_UIDS(f) struct conf_uids f;
-#define CONF_FIELD_SECRET(f) struct secret *f;
+#define CONF_FIELD_SIZE(f)     int64_t f##_bytes;
+#define CONF_FIELD_STRING(f)   const char *f;
+#define CONF_FIELD_CHOICE(f)   int f; /* index into the row's choices, in their order */
+#define CONF_FIELD_SCRIPT(f)   struct conf_script f;
+#define CONF_FIELD_STRINGS(f)  struct conf_strings f;
+#define CONF_FIELD_UIDS(f)     struct conf_uids f;
+#define CONF_FIELD_SECRET(f)   struct secret *f;
 
 struct conf_admin {
 #define KEY_ADMIN(field, type, ...) CONF_FIELD_##type(field)
@@ -68,7 +68,7 @@ struct conf_log {
 struct conf_limits {
 #define KEY_LIMITS(field, type, ...) CONF_FIELD_##type(field)
 #include "conf/keys.def"
-	bool max_clients_given;		/* written by the operator, not the default */
+	bool max_clients_given; /* written by the operator, not the default */
 };
 struct conf_tcp {
 #define KEY_TCP(field, type, ...) CONF_FIELD_##type(field)
@@ -86,8 +86,8 @@ struct conf_credential {
 struct conf_listener {
 #define KEY_LISTENER(field, type, ...) CONF_FIELD_##type(field)
 #include "conf/keys.def"
-	struct addr_spec where;		/* of `address` */
-	int64_t uid, gid;		/* of owner and group; -1: leave */
+	struct addr_spec where; /* of `address` */
+	int64_t uid, gid;	/* of owner and group; -1: leave */
 	struct conf_pos pos;
 };
 struct conf_server {
@@ -100,12 +100,12 @@ struct conf_server {
 struct conf_pool {
 #define KEY_POOL(field, type, ...) CONF_FIELD_##type(field)
 #include "conf/keys.def"
-	struct conf_server defaults;	/* server keys written in the pool: each server starts from them */
+	struct conf_server defaults; /* server keys written in the pool: each server starts from them */
 	struct conf_listener *listen;
 	size_t n_listen;
 	struct conf_server *servers;
 	size_t n_servers;
-	const struct conf_credential *credential;	/* NULL: none */
+	const struct conf_credential *credential; /* NULL: none */
 	struct conf_pos pos;
 };
 
@@ -121,8 +121,8 @@ struct conf {
 	size_t n_credentials;
 	struct conf_pool *pools;
 	size_t n_pools;
-	const char *file;		/* main file as given */
-	void *arena;			/* owns all of the above */
+	const char *file; /* main file as given */
+	void *arena;	  /* owns all of the above */
 };
 
 /* A list of messages, each "FILE:LINE: key: what is wrong (did you mean ...?)"; those that are only a warning say
@@ -152,13 +152,14 @@ enum err conf_load(const char *file, const char *const *sets, size_t n_sets, con
 /* The same for a text without includes and overrides; for tests. */
 enum err conf_load_text(const char *text, size_t n, struct conf **out, struct conf_messages *errors,
 			struct conf_messages *warnings) MUST_CHECK;
-const char *conf_library_version(void);	/* libconfig's */
+const char *conf_library_version(void); /* libconfig's */
 void conf_free(struct conf **c);	/* nulls *c; NULL is fine; wipes the secrets nobody else holds */
 
 /* What comes from the table (emit.c). */
-void conf_emit_dump(const struct conf *c, FILE *f);	/* effective values, as a file that parses back to the same tree */
-void conf_emit_sample(FILE *f);				/* conf/leased.conf */
-void conf_emit_man(FILE *f);				/* mdoc(7) key section of leased.conf(5) */
-void conf_emit_limits(FILE *f);				/* every key with its finite default, minimum and maximum */
+void conf_emit_dump(const struct conf *c,
+		    FILE *f);	/* effective values, as a file that parses back to the same tree */
+void conf_emit_sample(FILE *f); /* conf/leased.conf */
+void conf_emit_man(FILE *f);	/* mdoc(7) key section of leased.conf(5) */
+void conf_emit_limits(FILE *f); /* every key with its finite default, minimum and maximum */
 
 #endif

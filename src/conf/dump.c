@@ -18,7 +18,8 @@ static void dump_key(const struct key *k, const void *base, int depth, FILE *f)
 {
 	dump_indent(depth, f);
 	if (k->type == KEY_TYPE_SECRET) {
-		fprintf(f, "# %s = (%s)\n", k->name, *(struct secret *const *)dump_field(k, base) ? "set" : "not set");
+		fprintf(f, "# %s = (%s)\n", k->name,
+			*(struct secret *const *)dump_field(k, base) ? "set" : "not set");
 		return;
 	}
 	fprintf(f, "%s = ", k->name);

@@ -120,12 +120,14 @@ static void sample_pools(FILE *f)
 	fputs("\npools = (\n\t{\n", f);
 	sample_keys(SCOPE_POOL, "\t\t", false, f);
 	fputs("\n\t\t# Where clients connect to: addresses, or groups with the keys below.\n"
-	      "\t\tlisten = (\n\t\t\t{\n", f);
+	      "\t\tlisten = (\n\t\t\t{\n",
+	      f);
 	sample_keys(SCOPE_LISTENER, "\t\t\t\t", false, f);
 	fputs("\t\t\t}\n\t\t);\n"
 	      "\n\t\t# The servers: addresses (\"host:port\" or \"unix:PATH\"), or groups with the keys below. The same keys in\n"
 	      "\t\t# the pool itself are for all its servers.\n"
-	      "\t\tservers = (\n\t\t\t{\n\t\t\t\taddress = \"127.0.0.1:6379\";\n\n", f);
+	      "\t\tservers = (\n\t\t\t{\n\t\t\t\taddress = \"127.0.0.1:6379\";\n\n",
+	      f);
 	sample_keys(SCOPE_SERVER, "\t\t\t\t", false, f);
 	fputs("\t\t\t}\n\t\t);\n\t}\n);\n", f);
 }
@@ -133,7 +135,8 @@ static void sample_pools(FILE *f)
 void conf_emit_sample(FILE *f)
 {
 	fputs("# leased: sample configuration, made from the table of keys. Every key is here; those that begin with a # have\n"
-	      "# the default that is shown. See leased.conf(5).\n\n", f);
+	      "# the default that is shown. See leased.conf(5).\n\n",
+	      f);
 	sample_keys(SCOPE_TOP, "", false, f);
 	for (enum scope_id id = SCOPE_ADMIN; id <= SCOPE_DNS; id++)
 		sample_group(id, f);
@@ -157,7 +160,7 @@ static void man_text(const char *s, FILE *f)
 		if (*s == '\\') {
 			fputs("\\e", f);
 		} else if (*s == ' ' && s[-1] == '.') {
-			putc('\n', f);	/* a sentence begins on a line of its own */
+			putc('\n', f); /* a sentence begins on a line of its own */
 			start = true;
 		} else {
 			putc(*s, f);
@@ -240,6 +243,7 @@ void conf_emit_limits(FILE *f)
 		for (size_t i = 0; i < s->n; i++)
 			if (*s->keys[i].max)
 				fprintf(f, "%s%s%s\t%s\t%s\t%s\t%s\n", s->name, *s->name ? "." : "", s->keys[i].name,
-					key_type_word(s->keys[i].type), s->keys[i].def, s->keys[i].min, s->keys[i].max);
+					key_type_word(s->keys[i].type), s->keys[i].def, s->keys[i].min,
+					s->keys[i].max);
 	}
 }

@@ -11,14 +11,25 @@
 
 #define NEST_MAX 64
 
-enum tok { TOK_START, TOK_OPEN, TOK_CLOSE, TOK_COMMA, TOK_SEMICOLON, TOK_ASSIGN, TOK_WORD, TOK_NUMBER, TOK_STRING,
-	   TOK_OTHER, TOK_END };
+enum tok {
+	TOK_START,
+	TOK_OPEN,
+	TOK_CLOSE,
+	TOK_COMMA,
+	TOK_SEMICOLON,
+	TOK_ASSIGN,
+	TOK_WORD,
+	TOK_NUMBER,
+	TOK_STRING,
+	TOK_OTHER,
+	TOK_END
+};
 
 struct hint {
-	const char *p;			/* text not read yet */
+	const char *p; /* text not read yet */
 	int line;
-	enum tok tok, prev;		/* this one and the one before it */
-	const char *text;		/* of tok */
+	enum tok tok, prev; /* this one and the one before it */
+	const char *text;   /* of tok */
 	int len;
 	int prev_line;
 	const char *prev_text;
@@ -75,8 +86,12 @@ static enum tok hint_token(struct hint *h)
 		return TOK_NUMBER;
 	}
 	h->p++;
-	return strchr("{([", c) ? TOK_OPEN : strchr("})]", c) ? TOK_CLOSE : c == ',' ? TOK_COMMA : c == ';' ? TOK_SEMICOLON
-	       : strchr("=:", c) ? TOK_ASSIGN : TOK_OTHER;
+	return strchr("{([", c)	  ? TOK_OPEN
+	       : strchr("})]", c) ? TOK_CLOSE
+	       : c == ','	  ? TOK_COMMA
+	       : c == ';'	  ? TOK_SEMICOLON
+	       : strchr("=:", c)  ? TOK_ASSIGN
+				  : TOK_OTHER;
 }
 
 static void hint_next(struct hint *h)
@@ -157,7 +172,8 @@ static bool hint_glued(struct hint *h)
 {
 	int len = (int)strcspn(h->prev_text, " \t\r\f\n;,{}()[]\"");
 
-	if (h->prev != TOK_NUMBER || h->prev_text + h->prev_len != h->text || (h->tok != TOK_WORD && h->tok != TOK_ASSIGN))
+	if (h->prev != TOK_NUMBER || h->prev_text + h->prev_len != h->text ||
+	    (h->tok != TOK_WORD && h->tok != TOK_ASSIGN))
 		return false;
 	return hint_say(h, "text needs quotes: \"", h->prev_text, len > 40 ? 40 : len, "\"");
 }
@@ -205,7 +221,8 @@ bool source_hint(const char *text, int line, int *at, char *out, size_t cap)
 			return false;
 		if (h.tok == TOK_END && h.depth) {
 			*at = h.nest[h.depth - 1].line;
-			return hint_say(&h, "the '", &h.nest[h.depth - 1].c, 1, "' that is opened here is not closed");
+			return hint_say(&h, "the '", &h.nest[h.depth - 1].c, 1,
+					"' that is opened here is not closed");
 		}
 		if (hint_check(&h, at))
 			return true;

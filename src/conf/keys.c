@@ -5,28 +5,36 @@
 
 #include "base/units.h"
 
-#define NEAR_MAX 2	/* edits a suggestion may be away */
+#define NEAR_MAX 2 /* edits a suggestion may be away */
 
 #define RELOAD_yes true
-#define RELOAD_no false
+#define RELOAD_no  false
 
 /* Where a key of each type lies in its struct: the names that CONF_FIELD_<TYPE> in conf.h makes. */
-#define AT_BOOL(s, f) offsetof(struct s, f)
-#define AT_INT(s, f) offsetof(struct s, f)
-#define AT_MODE(s, f) offsetof(struct s, f)
-#define AT_FLOAT(s, f) offsetof(struct s, f)
+#define AT_BOOL(s, f)	  offsetof(struct s, f)
+#define AT_INT(s, f)	  offsetof(struct s, f)
+#define AT_MODE(s, f)	  offsetof(struct s, f)
+#define AT_FLOAT(s, f)	  offsetof(struct s, f)
 #define AT_DURATION(s, f) offsetof(struct s, f##_us)
-#define AT_SIZE(s, f) offsetof(struct s, f##_bytes)
-#define AT_STRING(s, f) offsetof(struct s, f)
-#define AT_CHOICE(s, f) offsetof(struct s, f)
-#define AT_SCRIPT(s, f) offsetof(struct s, f)
-#define AT_STRINGS(s, f) offsetof(struct s, f)
-#define AT_UIDS(s, f) offsetof(struct s, f)
-#define AT_SECRET(s, f) offsetof(struct s, f)
+#define AT_SIZE(s, f)	  offsetof(struct s, f##_bytes)
+#define AT_STRING(s, f)	  offsetof(struct s, f)
+#define AT_CHOICE(s, f)	  offsetof(struct s, f)
+#define AT_SCRIPT(s, f)	  offsetof(struct s, f)
+#define AT_STRINGS(s, f)  offsetof(struct s, f)
+#define AT_UIDS(s, f)	  offsetof(struct s, f)
+#define AT_SECRET(s, f)	  offsetof(struct s, f)
 
-#define ROW(sc, st, f, ty, df, mn, mx, ch, rl, hp)                                                                    \
-	{.scope = (sc), .name = #f, .type = KEY_TYPE_##ty, .def = (df), .min = (mn), .max = (mx), .choices = (ch),    \
-	 .reload = RELOAD_##rl, .help = (hp), .offset = AT_##ty(st, f)},
+#define ROW(sc, st, f, ty, df, mn, mx, ch, rl, hp)                                                                   \
+	{.scope = (sc),                                                                                              \
+	 .name = #f,                                                                                                 \
+	 .type = KEY_TYPE_##ty,                                                                                      \
+	 .def = (df),                                                                                                \
+	 .min = (mn),                                                                                                \
+	 .max = (mx),                                                                                                \
+	 .choices = (ch),                                                                                            \
+	 .reload = RELOAD_##rl,                                                                                      \
+	 .help = (hp),                                                                                               \
+	 .offset = AT_##ty(st, f)},
 
 static const struct key keys_top[] = {
 #define KEY_TOP(...) ROW(SCOPE_TOP, conf, __VA_ARGS__)
@@ -69,8 +77,12 @@ static const struct key keys_pool[] = {
 #include "conf/keys.def"
 };
 
-#define SCOPE(sc, nm, li, ks, st)                                                                                     \
-	[sc] = {.id = (sc), .name = (nm), .list = (li), .keys = (ks), .n = sizeof(ks) / sizeof((ks)[0]),              \
+#define SCOPE(sc, nm, li, ks, st)                                                                                    \
+	[sc] = {.id = (sc),                                                                                          \
+		.name = (nm),                                                                                        \
+		.list = (li),                                                                                        \
+		.keys = (ks),                                                                                        \
+		.n = sizeof(ks) / sizeof((ks)[0]),                                                                   \
 		.size = sizeof(struct st)}
 
 static const struct scope scopes[SCOPE_COUNT] = {

@@ -17,31 +17,51 @@
 #include "conf/conf.h"
 
 enum key_type {
-	KEY_TYPE_BOOL, KEY_TYPE_INT, KEY_TYPE_MODE, KEY_TYPE_FLOAT, KEY_TYPE_DURATION, KEY_TYPE_SIZE, KEY_TYPE_STRING,
-	KEY_TYPE_CHOICE, KEY_TYPE_SCRIPT, KEY_TYPE_STRINGS, KEY_TYPE_UIDS, KEY_TYPE_SECRET, KEY_TYPE_COUNT
+	KEY_TYPE_BOOL,
+	KEY_TYPE_INT,
+	KEY_TYPE_MODE,
+	KEY_TYPE_FLOAT,
+	KEY_TYPE_DURATION,
+	KEY_TYPE_SIZE,
+	KEY_TYPE_STRING,
+	KEY_TYPE_CHOICE,
+	KEY_TYPE_SCRIPT,
+	KEY_TYPE_STRINGS,
+	KEY_TYPE_UIDS,
+	KEY_TYPE_SECRET,
+	KEY_TYPE_COUNT
 };
 
 enum scope_id {
-	SCOPE_TOP, SCOPE_ADMIN, SCOPE_LOG, SCOPE_LIMITS, SCOPE_TCP, SCOPE_DNS, SCOPE_CREDENTIAL, SCOPE_LISTENER,
-	SCOPE_SERVER, SCOPE_POOL, SCOPE_COUNT
+	SCOPE_TOP,
+	SCOPE_ADMIN,
+	SCOPE_LOG,
+	SCOPE_LIMITS,
+	SCOPE_TCP,
+	SCOPE_DNS,
+	SCOPE_CREDENTIAL,
+	SCOPE_LISTENER,
+	SCOPE_SERVER,
+	SCOPE_POOL,
+	SCOPE_COUNT
 };
 
 struct key {
 	enum scope_id scope;
 	const char *name;
 	enum key_type type;
-	const char *def, *min, *max, *choices;	/* texts; "": none */
-	bool reload;				/* a running daemon takes a new value over */
+	const char *def, *min, *max, *choices; /* texts; "": none */
+	bool reload;			       /* a running daemon takes a new value over */
 	const char *help;
-	size_t offset;				/* of the field in the scope's struct */
+	size_t offset; /* of the field in the scope's struct */
 };
 
 struct scope {
 	enum scope_id id;
-	const char *name;	/* as written in the file: "log", "pools"; "" for the top level */
-	bool list;		/* a list of groups, each of which holds the keys */
+	const char *name; /* as written in the file: "log", "pools"; "" for the top level */
+	bool list;	  /* a list of groups, each of which holds the keys */
 	const struct key *keys;
-	size_t n, size;		/* keys; bytes of the struct */
+	size_t n, size; /* keys; bytes of the struct */
 };
 
 #define KEY_TOP(f, ...) K_TOP_##f,
@@ -95,10 +115,10 @@ enum {
 	K_POOL_COUNT
 };
 
-#define KEYS_MAX 64	/* of one scope */
+#define KEYS_MAX 64 /* of one scope */
 
 const struct scope *scope_get(enum scope_id id);
-const struct key *scope_find(const struct scope *s, const char *name);	/* NULL: unknown */
+const struct key *scope_find(const struct scope *s, const char *name); /* NULL: unknown */
 bool key_required(const struct key *k);
 /* What a value of the type is called: "a duration such as \"30s\"". */
 const char *key_type_text(enum key_type t);

@@ -15,7 +15,7 @@ struct parse {
 	const struct source *source;
 	struct conf_arena *arena;
 	size_t spare;
-	const char *at;		/* beginning of the line below in the text; only moves forward */
+	const char *at; /* beginning of the line below in the text; only moves forward */
 	int line;
 };
 
@@ -57,7 +57,8 @@ static bool parse_items(struct parse *p, config_setting_t *s, int depth, struct 
 		return false;
 	}
 	out->n = (size_t)n;
-	out->items = conf_arena_array(p->arena, out->n + (out->kind == VALUE_GROUP ? p->spare : 0), sizeof(*out->items));
+	out->items = conf_arena_array(p->arena, out->n + (out->kind == VALUE_GROUP ? p->spare : 0),
+				      sizeof(*out->items));
 	for (int i = 0; i < n; i++)
 		if (!parse_value(p, config_setting_get_elem(s, (unsigned int)i), depth + 1, &out->items[i]))
 			return false;
@@ -84,7 +85,7 @@ static bool parse_value(struct parse *p, config_setting_t *s, int depth, struct 
 		return true;
 	case CONFIG_TYPE_STRING:
 		out->kind = VALUE_STRING;
-		out->s = s->value.sval;	/* not a copy: so that there is one place to wipe */
+		out->s = s->value.sval; /* not a copy: so that there is one place to wipe */
 		return true;
 	case CONFIG_TYPE_GROUP:
 		out->kind = VALUE_GROUP;
@@ -173,9 +174,10 @@ void parse_free(struct parsed **p)
 }
 
 #define PARSE_TEXT_(x) #x
-#define PARSE_TEXT(x) PARSE_TEXT_(x)
+#define PARSE_TEXT(x)  PARSE_TEXT_(x)
 
 const char *conf_library_version(void)
 {
-	return PARSE_TEXT(LIBCONFIG_VER_MAJOR) "." PARSE_TEXT(LIBCONFIG_VER_MINOR) "." PARSE_TEXT(LIBCONFIG_VER_REVISION);
+	return PARSE_TEXT(LIBCONFIG_VER_MAJOR) "." PARSE_TEXT(LIBCONFIG_VER_MINOR) "." PARSE_TEXT(
+		LIBCONFIG_VER_REVISION);
 }

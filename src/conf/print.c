@@ -147,18 +147,10 @@ static void print_secret(const struct key *k, const void *field, FILE *f)
 }
 
 static void (*const prints[KEY_TYPE_COUNT])(const struct key *k, const void *field, FILE *f) = {
-	[KEY_TYPE_BOOL] = print_bool,
-	[KEY_TYPE_INT] = print_int,
-	[KEY_TYPE_MODE] = print_mode,
-	[KEY_TYPE_FLOAT] = print_float,
-	[KEY_TYPE_DURATION] = print_duration,
-	[KEY_TYPE_SIZE] = print_size,
-	[KEY_TYPE_STRING] = print_string,
-	[KEY_TYPE_CHOICE] = print_choice,
-	[KEY_TYPE_SCRIPT] = print_script,
-	[KEY_TYPE_STRINGS] = print_strings,
-	[KEY_TYPE_UIDS] = print_uids,
-	[KEY_TYPE_SECRET] = print_secret,
+	[KEY_TYPE_BOOL] = print_bool,	    [KEY_TYPE_INT] = print_int,		  [KEY_TYPE_MODE] = print_mode,
+	[KEY_TYPE_FLOAT] = print_float,	    [KEY_TYPE_DURATION] = print_duration, [KEY_TYPE_SIZE] = print_size,
+	[KEY_TYPE_STRING] = print_string,   [KEY_TYPE_CHOICE] = print_choice,	  [KEY_TYPE_SCRIPT] = print_script,
+	[KEY_TYPE_STRINGS] = print_strings, [KEY_TYPE_UIDS] = print_uids,	  [KEY_TYPE_SECRET] = print_secret,
 };
 
 void value_print(const struct key *k, const void *field, FILE *f)

@@ -69,8 +69,8 @@ static bool set_in_list(struct value *list, enum scope_id id, const char *full, 
 	*dot = '\0';
 	nearest_init(&near, path);
 	for (size_t i = 0; list && list->kind == VALUE_LIST && i < list->n; i++) {
-		const struct value *name =
-			list->items[i].kind == VALUE_GROUP ? value_member(&list->items[i], "name") : NULL;
+		const struct value *name = list->items[i].kind == VALUE_GROUP ? value_member(&list->items[i], "name")
+									      : NULL;
 
 		if (!name || name->kind != VALUE_STRING)
 			continue;
@@ -121,7 +121,8 @@ static bool set_in_scope(struct value *root, const char *full, char *first, char
 	return set_fail_near(errors, full, "no such group", &near);
 }
 
-bool parse_set(struct value *root, const char *set, size_t spare, struct conf_arena *arena, struct conf_messages *errors)
+bool parse_set(struct value *root, const char *set, size_t spare, struct conf_arena *arena,
+	       struct conf_messages *errors)
 {
 	char *path = conf_arena_strdup(arena, set), *eq = strchr(path, '='), *dot;
 	const char *full;

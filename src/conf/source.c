@@ -18,9 +18,9 @@
 /* One file while it is scanned. */
 struct lexer {
 	struct source *source;
-	struct conf_pos pos;			/* of the line at hand */
+	struct conf_pos pos; /* of the line at hand */
 	enum { LEX_CODE, LEX_STRING, LEX_COMMENT } state;
-	int since;				/* line on which the string or comment began */
+	int since; /* line on which the string or comment began */
 	bool bad;
 };
 
@@ -103,7 +103,7 @@ static void lex_fail(struct lexer *lx, int line, const char *what)
  */
 static const char *lex_number(struct lexer *lx, const char *p, const char *end)
 {
-	const char *start = p;
+	const char *start = p, *copy;
 	bool hex = end - p > 2 && p[0] == '0' && (p[1] == 'x' || p[1] == 'X'), whole = true;
 	unsigned long long value;
 	size_t n;
@@ -115,13 +115,14 @@ static const char *lex_number(struct lexer *lx, const char *p, const char *end)
 			whole = false;
 	}
 	n = (size_t)(p - start);
-	if (hex)
-		whole = strspn(start + 2, "0123456789abcdefABCDEF") == n - 2;
 	source_add(lx->source, start, n);
+	copy = lx->source->text + lx->source->len - n; /* this one ends with a NUL */
+	if (hex)
+		whole = strspn(copy + 2, "0123456789abcdefABCDEF") == n - 2;
 	if (!whole)
 		return p;
 	errno = 0;
-	value = strtoull(lx->source->text + lx->source->len - n, NULL, hex ? 16 : 10);
+	value = strtoull(copy, NULL, hex ? 16 : 10);
 	if (errno == ERANGE || value > INT64_MAX)
 		lex_fail(lx, lx->pos.line, "integer is too large");
 	else if (value > INT32_MAX)
@@ -213,7 +214,7 @@ static bool lex_file(struct lexer *lx, const char *p, size_t n)
 	const char *end = p + n, *eol, *rest;
 
 	if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
-		p += 3;	/* the byte order mark of some editors */
+		p += 3; /* the byte order mark of some editors */
 	source_run(lx->source, lx->pos);
 	for (; p < end; p = eol + 1, lx->pos.line++) {
 		eol = memchr(p, '\n', (size_t)(end - p));
@@ -324,8 +325,8 @@ static bool source_file(struct source *s, const char *path, struct conf_pos pos)
 		return source_fail(s, pos, path, strerror(errno));
 	}
 	why = source_refuse(s, fd, &st);
-	ok = !why && source_slurp(fd, SOURCE_MAX_BYTES - (s->len < SOURCE_MAX_BYTES ? s->len : SOURCE_MAX_BYTES), &data, &n,
-				  &why);
+	ok = !why && source_slurp(fd, SOURCE_MAX_BYTES - (s->len < SOURCE_MAX_BYTES ? s->len : SOURCE_MAX_BYTES),
+				  &data, &n, &why);
 	close(fd);
 	if (!ok)
 		return source_fail(s, pos, path, why);

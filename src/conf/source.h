@@ -19,8 +19,8 @@
 #include "conf/arena.h"
 #include "conf/conf.h"
 
-#define SOURCE_MAX_BYTES (10 * 1024 * 1024)	/* all files together */
-#define SOURCE_DEPTH_MAX 10			/* files open at a time */
+#define SOURCE_MAX_BYTES (10 * 1024 * 1024) /* all files together */
+#define SOURCE_DEPTH_MAX 10		    /* files open at a time */
 
 /* From line `at` of the text on, lines are those of file from `pos.line` on. */
 struct source_run {
@@ -29,21 +29,21 @@ struct source_run {
 };
 
 struct source {
-	char *text;			/* NUL-terminated */
+	char *text; /* NUL-terminated */
 	size_t len, cap;
-	int lines;			/* complete ones in text */
+	int lines; /* complete ones in text */
 	struct source_run *runs;
 	size_t n_runs;
-	const char *dir;		/* of the main file: relative names are relative to it; NULL: no includes */
+	const char *dir; /* of the main file: relative names are relative to it; NULL: no includes */
 	struct {
 		dev_t dev;
 		ino_t ino;
 		const char *name;
 	} open[SOURCE_DEPTH_MAX];
 	size_t depth;
-	struct conf_arena *arena;	/* file names go here */
+	struct conf_arena *arena; /* file names go here */
 	struct conf_messages *errors;
-	bool denied;			/* a file exists but may not be read */
+	bool denied; /* a file exists but may not be read */
 };
 
 void source_init(struct source *s, struct conf_arena *arena, struct conf_messages *errors);
@@ -51,7 +51,7 @@ void source_init(struct source *s, struct conf_arena *arena, struct conf_message
 bool source_read_file(struct source *s, const char *path);
 bool source_read_text(struct source *s, const char *text, size_t n);
 struct conf_pos source_pos(const struct source *s, int line);
-void source_free(struct source *s);	/* wipes the text */
+void source_free(struct source *s); /* wipes the text */
 
 /* A file's bytes; *data is the caller's to wipe and free. False: why says what is wrong, errno is set. */
 bool source_slurp(int fd, size_t max, char **data, size_t *n, const char **why);

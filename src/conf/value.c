@@ -17,8 +17,8 @@ const char *const value_step_keys[VALUE_STEP_KEYS] = {"send", "expect", "expect_
 const char *value_kind_text(const struct value *v)
 {
 	static const char *const texts[] = {
-		[VALUE_BOOL] = "a boolean", [VALUE_INT] = "an integer", [VALUE_FLOAT] = "a fraction",
-		[VALUE_STRING] = "a string", [VALUE_LIST] = "a list",	[VALUE_GROUP] = "a group",
+		[VALUE_BOOL] = "a boolean",  [VALUE_INT] = "an integer", [VALUE_FLOAT] = "a fraction",
+		[VALUE_STRING] = "a string", [VALUE_LIST] = "a list",	 [VALUE_GROUP] = "a group",
 	};
 
 	return texts[v->kind];
@@ -245,7 +245,8 @@ static bool store_choice(const struct store *s, void *field)
 		return true;
 	}
 	if (near.best)
-		return store_fail(s, "expected %s, got \"%.60s\" (did you mean \"%s\"?)", list, s->value->s, near.best);
+		return store_fail(s, "expected %s, got \"%.60s\" (did you mean \"%s\"?)", list, s->value->s,
+				  near.best);
 	return store_fail(s, "expected %s, got \"%.60s\"", list, s->value->s);
 }
 
@@ -272,8 +273,10 @@ static bool store_step_key(const struct store *s, const struct value *v, struct 
 static bool store_step(const struct store *s, const struct value *v, size_t i, struct conf_step *step)
 {
 	if (v->kind != VALUE_GROUP)
-		return store_fail(s, "step %zu: expected a group such as { send = \"PING\\r\\n\"; expect = \"+PONG\"; }, got %s",
-				  i + 1, value_kind_text(v));
+		return store_fail(
+			s,
+			"step %zu: expected a group such as { send = \"PING\\r\\n\"; expect = \"+PONG\"; }, got %s",
+			i + 1, value_kind_text(v));
 	step->pos = v->pos;
 	for (size_t j = 0; j < v->n; j++)
 		if (!store_step_key(s, &v->items[j], step))
@@ -315,7 +318,8 @@ static bool store_strings(const struct store *s, void *field)
 	out.v = conf_arena_array(s->arena, out.n, sizeof(*out.v));
 	for (size_t i = 0; i < out.n; i++) {
 		if (v[i].kind != VALUE_STRING)
-			return store_fail(s, "expected %s, got %s", key_type_text(s->key->type), value_kind_text(&v[i]));
+			return store_fail(s, "expected %s, got %s", key_type_text(s->key->type),
+					  value_kind_text(&v[i]));
 		out.v[i] = conf_arena_strdup(s->arena, v[i].s);
 	}
 	*(struct conf_strings *)field = out;
@@ -332,7 +336,7 @@ static bool value_id(const char *text, uint32_t *id)
 	errno = 0;
 	n = strtoull(text, &end, 10);
 	*id = (uint32_t)n;
-	return !*end && errno == 0 && n < UINT32_MAX;	/* the last one means "leave" to chown */
+	return !*end && errno == 0 && n < UINT32_MAX; /* the last one means "leave" to chown */
 }
 
 bool value_user(const char *text, uint32_t *uid)
@@ -365,7 +369,8 @@ static bool store_uids(const struct store *s, void *field)
 				return store_fail(s, "%lld is not a user number", (long long)v[i].i);
 			out.v[i] = (uint32_t)v[i].i;
 		} else if (v[i].kind != VALUE_STRING) {
-			return store_fail(s, "expected %s, got %s", key_type_text(s->key->type), value_kind_text(&v[i]));
+			return store_fail(s, "expected %s, got %s", key_type_text(s->key->type),
+					  value_kind_text(&v[i]));
 		} else if (!value_user(v[i].s, &out.v[i])) {
 			return store_fail(s, "no user \"%.60s\" on this system", v[i].s);
 		}
@@ -394,18 +399,10 @@ static bool store_secret(const struct store *s, void *field)
 /* ---- by type */
 
 static bool (*const stores[KEY_TYPE_COUNT])(const struct store *s, void *field) = {
-	[KEY_TYPE_BOOL] = store_bool,
-	[KEY_TYPE_INT] = store_int,
-	[KEY_TYPE_MODE] = store_mode,
-	[KEY_TYPE_FLOAT] = store_float,
-	[KEY_TYPE_DURATION] = store_duration,
-	[KEY_TYPE_SIZE] = store_size,
-	[KEY_TYPE_STRING] = store_string,
-	[KEY_TYPE_CHOICE] = store_choice,
-	[KEY_TYPE_SCRIPT] = store_script,
-	[KEY_TYPE_STRINGS] = store_strings,
-	[KEY_TYPE_UIDS] = store_uids,
-	[KEY_TYPE_SECRET] = store_secret,
+	[KEY_TYPE_BOOL] = store_bool,	    [KEY_TYPE_INT] = store_int,		  [KEY_TYPE_MODE] = store_mode,
+	[KEY_TYPE_FLOAT] = store_float,	    [KEY_TYPE_DURATION] = store_duration, [KEY_TYPE_SIZE] = store_size,
+	[KEY_TYPE_STRING] = store_string,   [KEY_TYPE_CHOICE] = store_choice,	  [KEY_TYPE_SCRIPT] = store_script,
+	[KEY_TYPE_STRINGS] = store_strings, [KEY_TYPE_UIDS] = store_uids,	  [KEY_TYPE_SECRET] = store_secret,
 };
 
 /* Room for a field of any type that has bounds. */

@@ -23,18 +23,18 @@ enum value_kind { VALUE_BOOL, VALUE_INT, VALUE_FLOAT, VALUE_STRING, VALUE_LIST, 
 
 struct value {
 	enum value_kind kind;
-	const char *name;	/* NULL: an element of a list */
+	const char *name; /* NULL: an element of a list */
 	struct conf_pos pos;
 	union {
 		bool b;
 		struct {
 			int64_t i;
-			bool hex;	/* written in hexadecimal */
+			bool hex; /* written in hexadecimal */
 		};
 		double f;
-		char *s;		/* wiped after use when it is a secret */
+		char *s; /* wiped after use when it is a secret */
 		struct {
-			struct value *items;	/* of a list or a group */
+			struct value *items; /* of a list or a group */
 			size_t n;
 		};
 	};
@@ -55,7 +55,7 @@ bool value_store(const struct key *k, void *base, const struct value *v, struct 
 void value_defaults(const struct scope *s, void *base, struct conf_arena *a);
 /* Writes a field of k as it would be written in a file; a secret as an empty string. */
 void value_print(const struct key *k, const void *field, FILE *f);
-void value_print_string(const char *s, FILE *f);	/* quoted */
+void value_print_string(const char *s, FILE *f); /* quoted */
 
 /* The keys of a script's step, in the order of struct conf_step. */
 #define VALUE_STEP_KEYS 4
