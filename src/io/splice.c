@@ -1,17 +1,25 @@
 /*
  * splice: a pipe that carries bytes between two sockets inside the kernel; see stream.h.
  *
- * A loop keeps a few empty pipes for the next borrower. A pipe that comes back with bytes in it is closed: they belong to
- * connections that are gone.
- * splice() to a socket whose peer has gone raises SIGPIPE, which the process must ignore.
+ * Pipes are a luxury: all of the process take at most one descriptor of 32, so that those shared out to clients and
+ * servers are there when they come. A loop keeps a few empty pipes for the next borrower. A pipe that comes back with
+ * bytes in it is closed: they belong to connections that are gone. splice() to a socket whose peer has gone raises
+ * SIGPIPE, which the process must ignore.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io/io_private.h"
 
 #define SPLICE_MIN_BYTES 65536 /* less carries less than a copy through the scratch */
+
+#define SPLICE_FIRST 4	/* so many may always be tried */
+#define SPLICE_SHARE 64 /* one pipe (two descriptors) for so many of RLIMIT_NOFILE */
+
+static atomic_int splice_pipes; /* of all loops */
 
 struct splice {
 	struct splice *next;
@@ -37,6 +45,20 @@ static void splice_free(struct splice *p)
 	close(p->rd);
 	close(p->wr);
 	mem_free(p);
+	atomic_fetch_sub(&splice_pipes, 1);
+}
+
+static bool splice_may_open(void)
+{
+	int count = atomic_fetch_add(&splice_pipes, 1) + 1;
+	struct rlimit rl;
+
+	if (count <= SPLICE_FIRST)
+		return true;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && (rlim_t)count <= rl.rlim_cur / SPLICE_SHARE)
+		return true;
+	atomic_fetch_sub(&splice_pipes, 1);
+	return false;
 }
 
 static struct splice *splice_new(void)
@@ -44,8 +66,12 @@ static struct splice *splice_new(void)
 	struct splice *p;
 	int fd[2];
 
-	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC) < 0)
+	if (!splice_may_open())
 		return NULL;
+	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC) < 0) {
+		atomic_fetch_sub(&splice_pipes, 1);
+		return NULL;
+	}
 	p = NEW(struct splice);
 	p->rd = fd[0];
 	p->wr = fd[1];

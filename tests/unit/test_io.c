@@ -692,8 +692,16 @@ START_TEST(splice_pipes_are_kept_within_bounds)
 {
 	struct splice *p[SPLICE_MAX + 1];
 	int before = open_fds(), n = 0;
-	rlim_t was;
+	rlim_t was, most = limit_fds(0);
 
+	unlimit_fds(64 * 10); /* the share of pipes in so many descriptors is 10 */
+	for (int i = 0; i < 10; i++)
+		ck_assert_ptr_nonnull(p[i] = splice_borrow(loop));
+	ck_assert_ptr_null(splice_borrow(loop));
+	for (int i = 0; i < 10; i++)
+		splice_return(loop, &p[i]);
+	ck_assert_int_eq(open_fds(), before + 20);
+	unlimit_fds(most);
 	while (n < SPLICE_MAX && (p[n] = splice_borrow(loop)) != NULL)
 		n++;
 	ck_assert_int_eq(open_fds(), before + 2 * n);
@@ -721,7 +729,11 @@ START_TEST(splice_never_leaks_bytes_of_another)
 
 	tcp_pair(&a, &b);
 	end_write(&a, "secret");
+	ck_assert_int_eq(splice_in(p, b.s, 4, &n), ERR_OK);
+	ck_assert_uint_eq(n, 4);
+	ck_assert_uint_eq(splice_held(p), 4);
 	ck_assert_int_eq(splice_in(p, b.s, 100, &n), ERR_OK);
+	ck_assert_uint_eq(n, 2);
 	splice_return(loop, &p);
 	p = splice_borrow(loop);
 	ck_assert_uint_eq(splice_held(p), 0);
