@@ -14,34 +14,38 @@
 #include "base/mem.h"
 #include "io/event.h"
 
-#define HTTP_SWEEP_US 50000	/* also the rest after running out of descriptors */
-#define HTTP_FULL_US 2000	/* all connections in use */
-#define HTTP_BACKLOG 64
+#define HTTP_SWEEP_US 50000 /* also the rest after running out of descriptors */
+#define HTTP_FULL_US  2000  /* all connections in use */
+#define HTTP_BACKLOG  64
 
 struct http {
 	struct loop *loop;
 	struct evhttp *ev;
 	struct evconnlistener *listener;
-	struct timer sweep;		/* armed while there are connections */
+	struct timer sweep; /* armed while there are connections */
 	http_fn *fn;
 	void *arg;
 	struct http_opts opts;
-	dev_t dev;			/* the socket file we made */
+	dev_t dev; /* the socket file we made */
 	ino_t ino;
-	struct list requests;		/* with a handler */
+	struct list requests; /* with a handler */
 	/* Connections, each with a reference of ours, by which we learn that evhttp has let go of it (it takes its callbacks
 	 * away). The descriptor is closed with the last reference, which is ours. */
 	struct http_connection {
-		struct bufferevent *b;	/* NULL: free */
-		uint64_t accepted;	/* number in order of acceptance */
+		struct bufferevent *b; /* NULL: free */
+		uint64_t accepted;     /* number in order of acceptance */
 	} connections[HTTP_CONNECTIONS];
 	uint64_t n_accepted;
+	struct http *next_open;
 };
+
+/* All that are open: evhttp takes a listener's argument for itself, so its error callback has only the listener. */
+static struct http *http_open_first;
 
 struct http_request {
 	struct http *http;
 	struct evhttp_request *ev;
-	struct node node;		/* on http->requests */
+	struct node node; /* on http->requests */
 	struct evkeyvalq params;
 	bool params_parsed;
 };
@@ -123,8 +127,14 @@ static void http_on_sweep(void *arg)
 /* Out of descriptors: level-triggered, so the listener must rest or it would spin. */
 static void http_on_accept_error(struct evconnlistener *l, void *arg)
 {
+	struct http *h = http_open_first;
+
+	(void)arg;
+	while (h && h->listener != l)
+		h = h->next_open;
+	BUG_ON(!h);
 	evconnlistener_disable(l);
-	http_sweep_in(arg, HTTP_SWEEP_US);
+	http_sweep_in(h, HTTP_SWEEP_US);
 }
 
 static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
@@ -139,7 +149,7 @@ static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
 		if (c->b)
 			continue;
 		bufferevent_incref(b);
-		*c = (struct http_connection){ .b = b, .accepted = h->n_accepted++ };
+		*c = (struct http_connection){.b = b, .accepted = h->n_accepted++};
 		break;
 	}
 	if (n + 1 >= HTTP_CONNECTIONS)
@@ -276,6 +286,8 @@ enum err http_open(struct loop *l, const struct http_opts *o, http_fn *fn, void 
 		mem_free(h);
 		return ERR_NO_MEMORY;
 	}
+	h->next_open = http_open_first;
+	http_open_first = h;
 	evconnlistener_set_error_cb(h->listener, http_on_accept_error);
 	*out = h;
 	return ERR_OK;
@@ -284,12 +296,16 @@ enum err http_open(struct loop *l, const struct http_opts *o, http_fn *fn, void 
 void http_close(struct http **h)
 {
 	struct http *it = *h;
+	struct http **at = &http_open_first;
 	const char *path;
 	struct stat st;
 
 	if (!it)
 		return;
 	BUG_ON(it->requests.len != 0);
+	while (*at != it)
+		at = &(*at)->next_open;
+	*at = it->next_open;
 	timer_stop(it->loop, &it->sweep);
 	evhttp_free(it->ev);
 	http_sweep(it);

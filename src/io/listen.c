@@ -2,6 +2,7 @@
  * listen: bind, accept, and what to do when descriptors run out; see listen.h.
  *
  *	OPEN --EMFILE: one client shed through the spare--> WAITING --LISTEN_RETRY_US--> OPEN
+ *	OPEN --EMFILE, but some got in since the last time--> WAITING --LISTEN_RETRY_SOON_US--> OPEN
  *
  * While it waits, or is paused, libevent doesn't watch the socket: clients stay in the backlog and cost nothing.
  */
@@ -30,6 +31,7 @@ struct listener {
 	int fd;
 	int spare; /* given up for a moment to accept and close a client when there are no others */
 	bool paused, waiting, closed;
+	bool accepted; /* somebody, since the last wait */
 	struct event er;
 	struct timer retry;
 	int64_t next_log_us;
@@ -81,7 +83,8 @@ static void listener_complain(struct listener *s, int sys_errno)
 static void listener_wait(struct listener *s)
 {
 	s->waiting = true;
-	timer_set(s->loop, &s->retry, loop_now_us(s->loop) + LISTEN_RETRY_US);
+	timer_set(s->loop, &s->retry, loop_now_us(s->loop) + (s->accepted ? LISTEN_RETRY_SOON_US : LISTEN_RETRY_US));
+	s->accepted = false;
 }
 
 static void listener_watch(struct listener *s)
@@ -119,9 +122,10 @@ static void listener_shed(struct listener *s)
 	listener_spare(s);
 }
 
+/* Descriptors that come and go let a queue of clients in piece by piece: as long as some get in, it is soon tried again. */
 static void listener_back_off(struct listener *s, int sys_errno)
 {
-	if (sys_errno == EMFILE || sys_errno == ENFILE)
+	if (!s->accepted && (sys_errno == EMFILE || sys_errno == ENFILE))
 		listener_shed(s);
 	listener_complain(s, sys_errno);
 	listener_wait(s);
@@ -156,6 +160,7 @@ static void listener_accept(struct listener *s)
 		int fd = accept4(s->fd, &peer.u.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
+			s->accepted = true;
 			s->fn(s->arg, stream_accepted(s->loop, fd, &peer));
 		} else if (errno == EAGAIN) {
 			return;

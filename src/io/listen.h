@@ -10,8 +10,9 @@
 
 #include "io/stream.h"
 
-#define LISTEN_BATCH 64
+#define LISTEN_BATCH	64
 #define LISTEN_RETRY_US 50000
+#define LISTEN_RETRY_SOON_US 2000
 
 struct listener;
 
@@ -20,7 +21,7 @@ struct listen_opts {
 	struct tcp_opts tcp;
 	/* Unix sockets: made with umask 0177, then these are applied before listen(2) makes it usable. */
 	unsigned mode;
-	int64_t uid, gid;	/* -1: leave */
+	int64_t uid, gid; /* -1: leave */
 };
 
 /* Gives the accepted stream away; the receiver owns it and must set a handler. It wants nothing yet. */
@@ -35,8 +36,8 @@ enum err listener_open(struct loop *l, const struct addr *a, const struct listen
 /* Takes a descriptor that already listens (socket activation). It is not unlinked at close. */
 enum err listener_adopt(struct loop *l, int fd, const struct listen_opts *o, listen_fn *fn, void *arg,
 			struct listener **out, const char **why) MUST_CHECK;
-void listener_pause(struct listener *s, bool paused);	/* clients then wait in the backlog */
-void listener_addr(const struct listener *s, struct addr *out);	/* bound address, with the real port */
-void listener_close(struct listener **s);		/* unlinks a Unix socket it made; nulls */
+void listener_pause(struct listener *s, bool paused);		/* clients then wait in the backlog */
+void listener_addr(const struct listener *s, struct addr *out); /* bound address, with the real port */
+void listener_close(struct listener **s);			/* unlinks a Unix socket it made; nulls */
 
 #endif

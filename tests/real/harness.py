@@ -184,12 +184,18 @@ class SockDiag:
     def close(self):
         self.s.close()
 
-    def dump(self, dport, family=socket.AF_INET):
-        """[(state, inode)] of the sockets whose peer is that port. inode 0: closed by its owner already."""
-        # bytecode: D_GE dport ? next : reject; D_LE dport ? accept : reject. An op is (code, yes, no) + (0, 0, port).
-        def op(code, yes, no):
-            return struct.pack("=BBH", code, yes, no)
-        bc = op(4, 8, 20) + op(0, 0, dport) + op(5, 8, 12) + op(0, 0, dport)
+    def dump(self, *dports, family=socket.AF_INET):
+        """[(state, inode)] of the sockets whose peer is one of those ports. inode 0: closed by its owner already."""
+        # Per port: D_GE port ? next : next port; D_LE port ? next : next port; jump to the end (accept). An op is
+        # (code, yes, no), followed by (0, 0, port) for a comparison; a jump to 4 beyond the end rejects.
+        size, bc = 20 * len(dports) - 4, b""
+        for i, port in enumerate(dports):
+            last = i == len(dports) - 1
+            left = size - len(bc)
+            bc += struct.pack("=BBHBBH", 4, 8, left + 4 if last else 20, 0, 0, port)
+            bc += struct.pack("=BBHBBH", 5, 8, left - 8 + 4 if last else 12, 0, 0, port)
+            if not last:
+                bc += struct.pack("=BBH", 1, 4, left - 16)
         req = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 0xfff) + b"\0" * 48
         attr = struct.pack("=HH", 4 + len(bc), 1) + bc
         body = req + attr
@@ -224,21 +230,24 @@ def sockets_to(port):
 
 
 class SocketWatch:
-    """Samples sockets_to(port) as fast as it can from a thread; .peak is the most seen at once."""
+    """Looks again and again at how many sockets a process holds towards some ports; .peak is the most at one instant. The
+    process is stopped for each look, so that one that is closed and its successor are never both counted."""
 
-    def __init__(self, *ports):
-        self.ports, self.peak, self.samples, self.stop = ports, 0, 0, False
+    def __init__(self, pid, *ports, gap=0.002):
+        self.pid, self.ports, self.gap, self.peak, self.samples, self.stop = pid, ports, gap, 0, 0, False
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
         d = SockDiag()
         while not self.stop:
-            n = 0
-            for p in self.ports:
-                n += sum(1 for state, inode in d.dump(p) if inode != 0 and state != LISTEN_STATE)
+            os.kill(self.pid, signal.SIGSTOP)
+            while not stopped(self.pid):
+                pass
+            n = sum(1 for state, inode in d.dump(*self.ports) if inode != 0 and state != LISTEN_STATE)
+            os.kill(self.pid, signal.SIGCONT)
             self.peak = max(self.peak, n)
             self.samples += 1
-            time.sleep(0.0005)
+            time.sleep(self.gap)
         d.close()
 
     def __enter__(self):
@@ -248,6 +257,15 @@ class SocketWatch:
     def __exit__(self, *exc):
         self.stop = True
         self.thread.join()
+
+
+def stopped(pid):
+    """Whether no thread of it runs."""
+    for t in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/stat" % (pid, t)) as f:
+            if f.read().rpartition(")")[2].split()[0] not in "Tt":
+                return False
+    return True
 
 
 def set_nofile(pid, soft, hard=None):
@@ -319,12 +337,12 @@ class Conn:
 
     def rest(self):
         """All bytes up to the end of the stream."""
-        try:
-            while True:
-                self._more()
-        except EOFError:
-            out, self.buf = self.buf, b""
-            return out
+        out, self.buf = bytearray(self.buf), b""
+        while True:
+            data = self.s.recv(1 << 20)
+            if not data:
+                return bytes(out)
+            out += data
 
     def ended(self, timeout=5.0):
         """Waits for the other side to end the connection, dropping what it says: "eof" or "reset"."""

@@ -59,7 +59,7 @@ def test_U2_connect_hangs(rig):
     only.hang()
     e = rig.proxy(only, connect_timeout="100ms", max_size=1, lease_timeout="5s", **QUICK)
     c = rig.client(e.port).send(b"c1 1 x\r\n")
-    with SocketWatch(only.port) as w:
+    with SocketWatch(e.pid, only.port) as w:
         e.wait_pool(lambda p: err_count(p, "dials", "connect_timeout") >= 3)
     assert w.peak <= 1 + 2, "one of ours beside the two that fill the queue"
     only.listen()

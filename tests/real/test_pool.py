@@ -71,7 +71,7 @@ def test_size_one_never_has_two_live_connections(rig):
     """Also while one replaces another: the old one is closed before the new one is dialled."""
     srv = rig.scripted(pong)
     d = rig.proxy(srv, max_size=1, max_concurrent_dials=1)
-    with SocketWatch(srv.port) as w:
+    with SocketWatch(d.pid, srv.port) as w:
         for _ in range(150):
             with Conn(d.port) as c:
                 c.ping()
@@ -657,7 +657,7 @@ def test_eviction_is_least_recently_used_over_pools(rig):
     for i in (1, 0):                # 1 comes back first: it is the oldest idle one; 2 stays lent
         held[i].close()
         d.wait_pool(lambda p: states(p)["idle"] == 2 - i, "a")
-    with SocketWatch(a.port, b.port) as w:
+    with SocketWatch(d.pid, a.port, b.port) as w:
         hold(d, 1, pb)
         hold(d, 1, pb)              # the fifth: the oldest idle one of pool a has to go
         d.wait_pool(lambda p: states(p)["leased"] == 2, "b")
