@@ -24,8 +24,14 @@ struct bytes {
 void bytes_add(struct bytes *b, const void *p, size_t n);
 void bytes_take(struct bytes *b, size_t n);
 void bytes_free(struct bytes *b);
-static inline size_t bytes_len(const struct bytes *b) { return b->len - b->off; }
-static inline const uint8_t *bytes_at(const struct bytes *b) { return b->p + b->off; }
+static inline size_t bytes_len(const struct bytes *b)
+{
+	return b->len - b->off;
+}
+static inline const uint8_t *bytes_at(const struct bytes *b)
+{
+	return b->p + b->off;
+}
 
 /* ---- servers ---- */
 
@@ -40,13 +46,13 @@ struct server_actor {
 	struct list sessions;
 	struct event flap;
 	/* behaviour, changed by faults */
-	unsigned fate_chance;		/* parts of a thousand of the connections it accepts */
-	unsigned fates;			/* set of enum fate */
-	unsigned deny_chance;		/* of logins */
-	bool sick;			/* PING is answered with an error */
-	bool stopped;			/* the process stands still */
+	unsigned fate_chance; /* parts of a thousand of the connections it accepts */
+	unsigned fates;	      /* set of enum fate */
+	unsigned deny_chance; /* of logins */
+	bool sick;	      /* PING is answered with an error */
+	bool stopped;	      /* the process stands still */
 	int64_t reply_min_us, reply_max_us;
-	int64_t flap_us;		/* dies and comes back this often; 0: no */
+	int64_t flap_us; /* dies and comes back this often; 0: no */
 	/* what it expects */
 	bool greets, wants_login;
 	enum reuse_rule reuse;
@@ -61,21 +67,21 @@ void server_actor_free(struct server_actor **a);
 /* kill -9: every connection is reset, and new ones are refused until server_actor_start(). */
 void server_actor_kill(struct server_actor *a);
 void server_actor_start(struct server_actor *a);
-void server_actor_stop(struct server_actor *a, bool stopped);	/* SIGSTOP, SIGCONT */
-void server_actor_heal(struct server_actor *a);		/* well-behaved from now on; odd connections are reset */
+void server_actor_stop(struct server_actor *a, bool stopped); /* SIGSTOP, SIGCONT */
+void server_actor_heal(struct server_actor *a); /* well-behaved from now on; odd connections are reset */
 size_t server_actor_sessions(const struct server_actor *a);
 
 /* ---- clients ---- */
 
 enum client_habit {
-	HABIT_POLITE,		/* reads all replies, then closes */
-	HABIT_HALF_CLOSE,	/* closes its sending side after the last request, reads until the end */
-	HABIT_LEAVE,		/* closes at a random moment, whatever is under way */
-	HABIT_RESET,		/* the same, with a reset */
-	HABIT_DEAF,		/* never reads */
-	HABIT_SILENT,		/* never sends */
-	HABIT_SLOW,		/* reads a byte at a time */
-	HABIT_TRICKLE,		/* writes a byte at a time */
+	HABIT_POLITE,	  /* reads all replies, then closes */
+	HABIT_HALF_CLOSE, /* closes its sending side after the last request, reads until the end */
+	HABIT_LEAVE,	  /* closes at a random moment, whatever is under way */
+	HABIT_RESET,	  /* the same, with a reset */
+	HABIT_DEAF,	  /* never reads */
+	HABIT_SILENT,	  /* never sends */
+	HABIT_SLOW,	  /* reads a byte at a time */
+	HABIT_TRICKLE,	  /* writes a byte at a time */
 	HABITS
 };
 
@@ -83,8 +89,8 @@ struct client_plan {
 	unsigned requests, pipeline;
 	size_t payload_max;
 	enum client_habit habit;
-	int64_t leave_us;		/* LEAVE, RESET, DEAF, SILENT: when it goes */
-	int64_t think_us;		/* between requests */
+	int64_t leave_us; /* LEAVE, RESET, DEAF, SILENT: when it goes */
+	int64_t think_us; /* between requests */
 };
 
 enum client_phase { CLIENT_OUT, CLIENT_IN, CLIENT_GONE };
@@ -96,20 +102,20 @@ struct client_actor {
 	struct event timer, leave;
 	struct client_plan plan;
 	enum client_phase phase;
-	bool greeted_server;		/* servers of this pool greet */
-	bool greets_always;		/* ... on every connection, because none is reused */
+	bool greeted_server; /* servers of this pool greet */
+	bool greets_always;  /* ... on every connection, because none is reused */
 	/* of the connection */
 	uint64_t conn_id;
 	unsigned sent, answered;
 	bool shut, seen_greeting, at_line_start;
-	char odd;			/* in a line it did not ask for: its first byte */
+	char odd; /* in a line it did not ask for: its first byte */
 	struct bytes out, expect;
 	int64_t opened_us, first_reply_us;
 	/* in all */
-	uint64_t sessions, served, failed, refused;	/* failed: without having meant to leave early */
-	int64_t served_us;		/* when the last one was served in full */
-	int64_t opened_last_us;		/* when that one had begun */
-	int64_t worst_us;		/* longest time from connect to the first reply, of those served */
+	uint64_t sessions, served, failed, refused; /* failed: without having meant to leave early */
+	int64_t served_us;			    /* when the last one was served in full */
+	int64_t opened_last_us;			    /* when that one had begun */
+	int64_t worst_us; /* longest time from connect to the first reply, of those served */
 	/* decides what comes next; called as an event */
 	void (*ended)(struct client_actor *c, bool served);
 	void *arg;
@@ -117,8 +123,8 @@ struct client_actor {
 
 struct client_actor *client_actor_new(unsigned id, const struct addr *to);
 void client_actor_free(struct client_actor **c);
-void client_actor_connect(struct client_actor *c);	/* with c->plan */
+void client_actor_connect(struct client_actor *c); /* with c->plan */
 void client_actor_connect_at(struct client_actor *c, int64_t at_us);
-void client_actor_quit(struct client_actor *c, bool reset);	/* leaves now, and does nothing more */
+void client_actor_quit(struct client_actor *c, bool reset); /* leaves now, and does nothing more */
 
 #endif

@@ -8,8 +8,8 @@
 #include "run.h"
 
 static struct {
-	int64_t until_us;		/* clients and faults act until then */
-	int64_t pause_us;		/* between a client's sessions */
+	int64_t until_us; /* clients and faults act until then */
+	int64_t pause_us; /* between a client's sessions */
 	unsigned sessions_left;
 } plot;
 
@@ -59,7 +59,9 @@ static void draw_pool_options(struct sim_pool *p)
 	p->greets = p->reuse == REUSE_RULE_NEVER && one_in(4);
 	o->lease_on = one_in(2) && !p->greets ? LEASE_ON_FIRST_BYTE : LEASE_ON_CONNECT;
 	o->pool.lease_wait = one_in(5) ? LEASE_NONBLOCK : LEASE_BLOCK;
-	o->pool.lease_timeout_us = one_in(8) ? 0 : one_in(3) ? world_range(5 * MS, 100 * MS) : world_range(100 * MS, 3 * SECOND);
+	o->pool.lease_timeout_us = one_in(8)   ? 0
+				   : one_in(3) ? world_range(5 * MS, 100 * MS)
+					       : world_range(100 * MS, 3 * SECOND);
 	o->pool.reuse_order = (enum reuse_order)world_below(3);
 	o->pool.has_health_check = one_in(3) && !p->greets;
 	o->pool.health_check_after_us = one_in(2) ? world_range(0, 5 * MS) : world_range(5 * MS, 500 * MS);
@@ -106,7 +108,8 @@ static void draw_pool(unsigned loop, int min_idle_room)
 static struct client_plan draw_plan(const struct sim_pool *p)
 {
 	static const size_t sizes[] = {0, 20, 20, 200, 200, 3000};
-	struct client_plan plan = {.requests = 1 + (unsigned)world_below(4), .pipeline = 1, .payload_max = sizes[world_below(6)]};
+	struct client_plan plan = {
+		.requests = 1 + (unsigned)world_below(4), .pipeline = 1, .payload_max = sizes[world_below(6)]};
 
 	if (one_in(3))
 		plan.pipeline = 1 + (unsigned)world_below(4);
@@ -164,9 +167,12 @@ static void draw_bugs(void)
 	if (run.calm)
 		return;
 	world.bugs_on = !one_in(3);
-	*b = (struct buggify){.short_read = (unsigned)world_below(150), .short_write = (unsigned)world_below(150),
-			      .spurious = (unsigned)world_below(30), .postpone = (unsigned)world_below(60),
-			      .late_timer = (unsigned)world_below(200), .lookup_slow = (unsigned)world_below(100)};
+	*b = (struct buggify){.short_read = (unsigned)world_below(150),
+			      .short_write = (unsigned)world_below(150),
+			      .spurious = (unsigned)world_below(30),
+			      .postpone = (unsigned)world_below(60),
+			      .late_timer = (unsigned)world_below(200),
+			      .lookup_slow = (unsigned)world_below(100)};
 	if (one_in(3))
 		b->emfile_dial = (unsigned)world_below(200);
 	if (one_in(3))
@@ -185,8 +191,8 @@ static void check_calm(void)
 
 		refused += run.pools[i].shadow.refused + st->client_rejections[ERR_MAX_CLIENTS];
 	}
-	PROMISE(failed <= refused, "calm", "%" PRIu64 " sessions fail where nothing is wrong and %" PRIu64 " were refused",
-		failed, refused);
+	PROMISE(failed <= refused, "calm",
+		"%" PRIu64 " sessions fail where nothing is wrong and %" PRIu64 " were refused", failed, refused);
 }
 
 void generate_run(uint64_t seed)

@@ -3,7 +3,7 @@
  *
  *	sim [--seeds N] [--from S] [--seed S] [--twice] [--trace FILE] [--scenario NAME|all] [-v]
  *
- * More than one seed: the scenarios are run before.
+ * With more than one seed the scenarios are run before, unless --generated is given.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -65,13 +65,17 @@ static void run_seed(uint64_t seed, bool twice, struct totals *t)
 	events = world.events;
 	run_one(seed, t);
 	if (hash != world.hash || events != world.events)
-		world_fail("replay", "the second run is not the first: %" PRIu64 " events and %016" PRIx64 ", %" PRIu64
-			   " and %016" PRIx64, events, hash, world.events, world.hash);
+		world_fail("replay",
+			   "the second run is not the first: %" PRIu64 " events and %016" PRIx64 ", %" PRIu64
+			   " and %016" PRIx64,
+			   events, hash, world.events, world.hash);
 }
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: sim [--seeds N] [--from S] [--seed S] [--twice] [--trace FILE] [--scenario NAME|all] [-v]\n");
+	fprintf(stderr,
+		"usage: sim [--seeds N] [--from S] [--seed S] [--twice] [--trace FILE] [--scenario NAME|all]\n"
+		"           [--generated] [-v]\n");
 	exit(2);
 }
 
@@ -90,15 +94,15 @@ static int run_scenarios(const char *name)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"seeds", required_argument, NULL, 'n'},    {"from", required_argument, NULL, 'f'},
-		{"seed", required_argument, NULL, 's'},	    {"twice", no_argument, NULL, '2'},
-		{"trace", required_argument, NULL, 't'},    {"scenario", required_argument, NULL, 'c'},
-		{NULL, 0, NULL, 0},
+		{"generated", no_argument, NULL, 'g'},	    {"seeds", required_argument, NULL, 'n'},
+		{"from", required_argument, NULL, 'f'},	    {"seed", required_argument, NULL, 's'},
+		{"twice", no_argument, NULL, '2'},	    {"trace", required_argument, NULL, 't'},
+		{"scenario", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
 	};
 	uint64_t from = 1, n = 100;
 	struct totals t = {0};
 	const char *scenario = NULL;
-	bool twice = false;
+	bool twice = false, generated = false;
 	double start;
 	int c;
 
@@ -113,6 +117,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			from = strtoull(optarg, NULL, 10);
+			break;
+		case 'g':
+			generated = true;
 			break;
 		case '2':
 			twice = true;
@@ -135,13 +142,15 @@ int main(int argc, char **argv)
 	BUG_ON(secret_arena_init(NULL) != ERR_OK);
 	if (scenario)
 		return run_scenarios(scenario);
-	if (n > 1)
+	if (n > 1 && !generated)
 		run_scenarios("all");
 	start = real_seconds();
 	for (uint64_t seed = from; seed < from + n; seed++)
 		run_seed(seed, twice, &t);
-	printf("sim: %" PRIu64 " seeds, %" PRIu64 " runs, %" PRIu64 " events, %" PRId64 " virtual seconds, %.0f events/s, "
-	       "0 failures\n", n, t.runs, t.events, t.virtual_us / SECOND, (double)t.events / (real_seconds() - start));
+	printf("sim: %" PRIu64 " seeds, %" PRIu64 " runs, %" PRIu64 " events, %" PRId64
+	       " virtual seconds, %.0f events/s, "
+	       "0 failures\n",
+	       n, t.runs, t.events, t.virtual_us / SECOND, (double)t.events / (real_seconds() - start));
 	if (world.trace_file)
 		fclose(world.trace_file);
 	return 0;

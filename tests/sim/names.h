@@ -6,18 +6,18 @@
 
 #include "world.h"
 
-#define NAMES_MAX 16
+#define NAMES_MAX      16
 #define NAME_ADDRS_MAX 4
 
 struct name {
 	char text[16];
-	unsigned host[NAME_ADDRS_MAX];	/* see sim_addr() */
-	size_t n;			/* 0: does not resolve */
+	unsigned host[NAME_ADDRS_MAX]; /* see sim_addr() */
+	size_t n;		       /* 0: does not resolve */
 	int64_t delay_us;
-	bool mute;			/* lookups time out */
+	bool mute; /* lookups time out */
 };
 
 void names_begin(void);
-struct name *name_new(void);		/* no address yet */
+struct name *name_new(void); /* no address yet */
 
 #endif

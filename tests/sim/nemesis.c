@@ -4,14 +4,14 @@
 enum harm {
 	HARM_KILL,
 	HARM_FLAP,
-	HARM_DEAF,		/* SYNs are never answered */
-	HARM_HOLE,		/* nothing gets through to a server */
+	HARM_DEAF, /* SYNs are never answered */
+	HARM_HOLE, /* nothing gets through to a server */
 	HARM_LATENCY,
-	HARM_FATES,		/* its new connections end badly */
+	HARM_FATES, /* its new connections end badly */
 	HARM_DENY,
 	HARM_SICK,
 	HARM_SIGSTOP,
-	HARM_CURE,		/* a server is well again */
+	HARM_CURE, /* a server is well again */
 	HARM_MOVE_NAME,
 	HARM_NO_NAME,
 	HARM_MUTE_NAME,
@@ -20,7 +20,8 @@ enum harm {
 	HARM_DRAIN,
 	HARM_RESUME,
 	HARM_FREEZE,
-	HARM_CLIENT_HOLE,	/* nothing gets through to a listener */
+	HARM_CROSS,	  /* connections end while the loop is busy, and clients come at the same time */
+	HARM_CLIENT_HOLE, /* nothing gets through to a listener */
 	HARM_CLIENT_CURE,
 	HARMS
 };
@@ -29,7 +30,7 @@ static struct {
 	struct event next;
 	int64_t until_us, pause_us;
 	int budget;
-	unsigned habits;		/* set of enum harm this run knows */
+	unsigned habits; /* set of enum harm this run knows */
 	bool on;
 } nemesis;
 
@@ -113,6 +114,23 @@ static void harm_server(struct server_actor *a, enum harm h)
 	}
 }
 
+static void harm_cross(struct sim_pool *p)
+{
+	loop_freeze(run.loops[p->loop], world.now_us + world_range(1 * MS, 10 * MS));
+	for (size_t i = 0; i < p->n_servers; i++) {
+		struct server_actor *a = p->servers[i].hosts[0];
+
+		server_actor_kill(a);
+		server_actor_start(a);
+	}
+	for (size_t i = 0; i < run.n_clients; i++) {
+		struct client_actor *c = run.clients[i];
+
+		if (run.client_pool[i] == p && c->phase == CLIENT_OUT && heap_has(&c->timer.due))
+			client_actor_connect_at(c, world.now_us + world_range(1, 2 * MS));
+	}
+}
+
 static void harm_do(enum harm h)
 {
 	struct sim_server *s = any_server();
@@ -138,7 +156,11 @@ static void harm_do(enum harm h)
 		pool_drain_over(p);
 		break;
 	case HARM_FREEZE:
-		loop_freeze(run.loops[p->loop], world.now_us + world_range(1 * MS, world_below(4) ? 50 * MS : 2 * SECOND));
+		loop_freeze(run.loops[p->loop],
+			    world.now_us + world_range(1 * MS, world_below(4) ? 50 * MS : 2 * SECOND));
+		break;
+	case HARM_CROSS:
+		harm_cross(p);
 		break;
 	case HARM_CLIENT_HOLE:
 		listener->link.hole = true;

@@ -24,7 +24,7 @@ typedef void port_fn(struct port *p, void *arg);
 
 struct link {
 	int64_t lat_min_us, lat_max_us;
-	bool hole;			/* nothing gets through: it is sent again and again until it does */
+	bool hole; /* nothing gets through: it is sent again and again until it does */
 };
 
 struct port {
@@ -32,46 +32,46 @@ struct port {
 	struct addr addr;
 	uint64_t id;
 	struct link link;
-	bool refuse;			/* answers SYN with a reset */
-	bool deaf;			/* never answers a SYN */
-	size_t backlog;			/* of the accept queue; further SYNs are dropped and sent again */
-	struct list queue;		/* connections that wait for accept */
-	struct list conns;		/* all that came here and are not gone */
-	size_t cap_min, cap_max;	/* bytes a half takes */
+	bool refuse;		 /* answers SYN with a reset */
+	bool deaf;		 /* never answers a SYN */
+	size_t backlog;		 /* of the accept queue; further SYNs are dropped and sent again */
+	struct list queue;	 /* connections that wait for accept */
+	struct list conns;	 /* all that came here and are not gone */
+	size_t cap_min, cap_max; /* bytes a half takes */
 	port_fn *fn;
 	void *arg;
-	int dialled;			/* sockets made by streams that are open towards here */
+	int dialled; /* sockets made by streams that are open towards here */
 	int dialled_most;
-	void *owner;			/* what the checks know of it */
+	void *owner; /* what the checks know of it */
 };
 
 struct port *port_open(const struct addr *a, port_fn *fn, void *arg);
-void port_close(struct port **p);	/* what waits for accept is reset */
+void port_close(struct port **p); /* what waits for accept is reset */
 struct port *port_find(const struct addr *a);
 /* The next waiting connection; NULL: none. */
 struct sock *port_accept(struct port *p, sock_fn *fn, void *arg);
-void port_requeue(struct port *p);	/* calls fn again if somebody waits */
+void port_requeue(struct port *p); /* calls fn again if somebody waits */
 
 struct sock *sock_connect(const struct addr *to, const struct addr *from, sock_fn *fn, void *arg);
 void sock_set_handler(struct sock *s, sock_fn *fn, void *arg);
 bool sock_connected(const struct sock *s);
-enum err sock_error(const struct sock *s);	/* ERR_OK: none */
+enum err sock_error(const struct sock *s); /* ERR_OK: none */
 /* As stream_read() and stream_write(). */
 enum err sock_read(struct sock *s, void *p, size_t cap, size_t *n) MUST_CHECK;
 enum err sock_write(struct sock *s, const void *p, size_t len, size_t *n) MUST_CHECK;
 enum err sock_peek(const struct sock *s) MUST_CHECK;
-size_t sock_unread(const struct sock *s);	/* bytes that have arrived */
-bool sock_readable(const struct sock *s);	/* bytes, end or reset */
-bool sock_writable(const struct sock *s);	/* room, or an error to report */
-void sock_expect_room(struct sock *s);		/* call fn when there is room */
+size_t sock_unread(const struct sock *s); /* bytes that have arrived */
+bool sock_readable(const struct sock *s); /* bytes, end or reset */
+bool sock_writable(const struct sock *s); /* room, or an error to report */
+void sock_expect_room(struct sock *s);	  /* call fn when there is room */
 void sock_shutdown(struct sock *s);
 void sock_close(struct sock **s);
 void sock_abort(struct sock **s);
 uint64_t sock_id(const struct sock *s);
-struct port *sock_port(const struct sock *s);	/* NULL: nobody listens there any more */
+struct port *sock_port(const struct sock *s); /* NULL: nobody listens there any more */
 void sock_peer(const struct sock *s, struct addr *out);
 
-size_t net_socks(void);				/* sockets that exist */
-void net_end(void);				/* the world ends: none may be left */
+size_t net_socks(void); /* sockets that exist */
+void net_end(void);	/* the world ends: none may be left */
 
 #endif

@@ -9,9 +9,9 @@
 #include "base/secret.h"
 #include "sim_stream.h"
 
-#define SERVER_PORT 7000
-#define LISTEN_PORT 6000
-#define SERVE_ALL_US (5 * SECOND)	/* LIVE-6 */
+#define SERVER_PORT  7000
+#define LISTEN_PORT  6000
+#define SERVE_ALL_US (5 * SECOND) /* LIVE-6 */
 
 struct run run;
 
@@ -19,14 +19,15 @@ static void describe_pool(FILE *f, const struct sim_pool *p)
 {
 	const struct pool *b = service_pool(p->svc);
 
-	fprintf(f, "sim: pool %u: %zu wait, %s, max_total %d, reuse %d, login %d, draining %d\n", p->index, pool_waiting(b),
-		err_name(pool_why(b, world.now_us)), p->opts.pool.max_total, p->reuse, p->login, p->draining);
+	fprintf(f, "sim: pool %u: %zu wait, %s, max_total %d, reuse %d, login %d, draining %d\n", p->index,
+		pool_waiting(b), err_name(pool_why(b, world.now_us)), p->opts.pool.max_total, p->reuse, p->login,
+		p->draining);
 	for (size_t i = 0; i < pool_servers(b); i++) {
 		struct server_view v;
 
 		pool_server_view(b, i, world.now_us, &v);
-		fprintf(f, "sim:   server %zu: max_size %d, %s, %s, retry in %" PRId64 " us, last error %s:", i, v.max_size,
-			v.up ? "up" : "down", v.dialable ? "dialable" : "not dialable", v.retry_in_us,
+		fprintf(f, "sim:   server %zu: max_size %d, %s, %s, retry in %" PRId64 " us, last error %s:", i,
+			v.max_size, v.up ? "up" : "down", v.dialable ? "dialable" : "not dialable", v.retry_in_us,
 			err_name(v.last_error));
 		for (int k = 0; k < UP_STATES; k++)
 			if (v.by_state[k] > 0)
@@ -119,9 +120,13 @@ struct sim_pool *run_add_pool(unsigned loop)
 
 	BUG_ON(run.n_pools == RUN_POOLS || loop >= run.n_loops);
 	*p = (struct sim_pool){.index = (unsigned)run.n_pools++, .loop = loop};
-	o->pool = (struct pool_opts){.name = "sim", .lease_timeout_us = 10 * SECOND, .health_check_after_us = 30 * SECOND,
-				     .health_check_timeout_us = 5 * SECOND, .clean_timeout_us = 5 * SECOND,
-				     .seed = world.seed + p->index, .number = p->index + 1};
+	o->pool = (struct pool_opts){.name = "sim",
+				     .lease_timeout_us = 10 * SECOND,
+				     .health_check_after_us = 30 * SECOND,
+				     .health_check_timeout_us = 5 * SECOND,
+				     .clean_timeout_us = 5 * SECOND,
+				     .seed = world.seed + p->index,
+				     .number = p->index + 1};
 	o->proto = &proto_tcp;
 	o->lease_on = LEASE_ON_CONNECT;
 	o->quiet_time_us = 5 * MS;
@@ -145,10 +150,15 @@ struct sim_server *pool_server(struct sim_pool *p, size_t n_hosts, bool by_name)
 
 	BUG_ON(p->n_servers == RUN_SERVERS || n_hosts > RUN_HOSTS);
 	*s = (struct sim_server){.pool = p, .index = (unsigned)p->n_servers++};
-	o->opts = (struct server_opts){.name = "server", .max_size = 10, .max_concurrent_dials = 4,
-				       .max_age_us = 1800 * (int64_t)SECOND, .max_age_jitter = 0.1,
-				       .max_idle_us = 300 * (int64_t)SECOND, .connect_timeout_us = 5 * SECOND,
-				       .login_timeout_us = 5 * SECOND, .probe_interval_us = 100 * MS,
+	o->opts = (struct server_opts){.name = "server",
+				       .max_size = 10,
+				       .max_concurrent_dials = 4,
+				       .max_age_us = 1800 * (int64_t)SECOND,
+				       .max_age_jitter = 0.1,
+				       .max_idle_us = 300 * (int64_t)SECOND,
+				       .connect_timeout_us = 5 * SECOND,
+				       .login_timeout_us = 5 * SECOND,
+				       .probe_interval_us = 100 * MS,
 				       .backoff = {100 * MS, 1 * SECOND, 1.5, 0.5}};
 	for (size_t i = 0; i < n_hosts; i++) {
 		s->hosts[i] = server_actor_new(++run.next_host, SERVER_PORT);
@@ -193,8 +203,9 @@ static void pool_make_conf(struct sim_pool *p)
 	static const struct script_step ping = {.send = "PING\n", .expect = "+PONG"};
 	static const struct script_step auth = {
 		.send = "AUTH ${username} ${password}\n", .expect = "+OK", .expect_denied = "-DENIED"};
-	static const struct script_step greeted[] = {{.expect = "G*"}, {.send = "AUTH ${username} ${password}\n",
-									  .expect = "+OK", .expect_denied = "-DENIED"}};
+	static const struct script_step greeted[] = {
+		{.expect = "G*"},
+		{.send = "AUTH ${username} ${password}\n", .expect = "+OK", .expect_denied = "-DENIED"}};
 	static const enum proto_return returns[] = {
 		[REUSE_RULE_NEVER] = PROTO_RETURN_CLOSE,
 		[REUSE_RULE_QUIET] = PROTO_RETURN_QUIET,
@@ -233,7 +244,9 @@ void pool_start(struct sim_pool *p)
 	}
 	p->opts.servers = p->server_opts;
 	p->opts.n_servers = p->n_servers;
-	p->listener = (struct service_listener){.name = "sim", .addr = sim_addr(50, LISTEN_PORT + p->index), .fd = -1,
+	p->listener = (struct service_listener){.name = "sim",
+						.addr = sim_addr(50, LISTEN_PORT + p->index),
+						.fd = -1,
 						.opts = {.backlog = 64, .uid = -1, .gid = -1}};
 	p->opts.listeners = &p->listener;
 	p->opts.n_listeners = 1;
@@ -250,7 +263,8 @@ void pool_start(struct sim_pool *p)
 static void on_drained(void *arg, enum err e)
 {
 	struct sim_pool *p = arg;
-	int64_t last = p->shadow.last_release_us > p->shadow.drained_us ? p->shadow.last_release_us : p->shadow.drained_us;
+	int64_t last = p->shadow.last_release_us > p->shadow.drained_us ? p->shadow.last_release_us
+									: p->shadow.drained_us;
 	int64_t since = world.now_us - last;
 
 	p->drains_done++;
@@ -347,7 +361,8 @@ void run_serve_all(void)
 {
 	for (size_t i = 0; i < run.n_clients; i++) {
 		struct client_actor *c = run.clients[i];
-		struct client_plan plan = {.requests = 1 + (unsigned)world_below(2), .pipeline = 1, .payload_max = 20};
+		struct client_plan plan = {
+			.requests = 1 + (unsigned)world_below(2), .pipeline = 1, .payload_max = 20};
 
 		if (c->phase == CLIENT_GONE)
 			continue;
@@ -361,9 +376,11 @@ void run_serve_all(void)
 		return;
 	for (size_t i = 0; i < run.n_clients; i++)
 		if (run.clients[i]->phase != CLIENT_GONE && run.clients[i]->opened_last_us < run.healed_us)
-			world_fail("LIVE-6", "client %u of pool %u is not served within 5 s of the end of all faults; it tried %"
-				   PRIu64 " times in all", run.clients[i]->id, run.client_pool[i]->index,
-				   run.clients[i]->sessions);
+			world_fail(
+				"LIVE-6",
+				"client %u of pool %u is not served within 5 s of the end of all faults; it tried %" PRIu64
+				" times in all",
+				run.clients[i]->id, run.client_pool[i]->index, run.clients[i]->sessions);
 }
 
 /* ---- the end ---- */
@@ -421,7 +438,8 @@ static void check_nothing_left(const struct loop *l)
 	loop_count(l, &n);
 	PROMISE(n.streams == 0 && n.listeners == 0 && n.mailboxes == 0 && n.lookups == 0 && n.splices == 0 &&
 			n.timers == 0 && n.tasks == 0 && n.blocks == 0,
-		"leak", "streams %zu, listeners %zu, mailboxes %zu, lookups %zu, splices %zu, timers %zu, tasks %zu, blocks %zu",
+		"leak",
+		"streams %zu, listeners %zu, mailboxes %zu, lookups %zu, splices %zu, timers %zu, tasks %zu, blocks %zu",
 		n.streams, n.listeners, n.mailboxes, n.lookups, n.splices, n.timers, n.tasks, n.blocks);
 }
 

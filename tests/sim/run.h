@@ -17,16 +17,16 @@
 #include "serve/service.h"
 #include "shadow.h"
 
-#define RUN_LOOPS 2
-#define RUN_POOLS 3
-#define RUN_SERVERS 4		/* of a pool */
-#define RUN_HOSTS 3		/* of a server */
+#define RUN_LOOPS   2
+#define RUN_POOLS   3
+#define RUN_SERVERS 4 /* of a pool */
+#define RUN_HOSTS   3 /* of a server */
 #define RUN_CLIENTS 64
 
 struct sim_server {
 	struct sim_pool *pool;
 	unsigned index;
-	struct name *name;		/* NULL: by number */
+	struct name *name; /* NULL: by number */
 	struct server_actor *hosts[RUN_HOSTS];
 	size_t n_hosts;
 	struct server_shadow shadow;
@@ -53,8 +53,8 @@ struct sim_pool {
 	struct proto_conf *conf;
 	struct mailbox *mailbox;
 	struct poke pokes[2];
-	bool stopped;			/* service_stop() is done */
-	bool draining;			/* refuses new leases */
+	bool stopped;  /* service_stop() is done */
+	bool draining; /* refuses new leases */
 	int drains_done;
 	enum err drain_result;
 	int64_t drained_us;
@@ -70,14 +70,14 @@ struct run {
 	struct secret *password;
 	struct sim_pool pools[RUN_POOLS];
 	size_t n_pools;
-	struct sim_pool *starting;	/* its service_new() runs */
+	struct sim_pool *starting; /* its service_new() runs */
 	struct client_actor *clients[RUN_CLIENTS];
 	struct sim_pool *client_pool[RUN_CLIENTS];
 	size_t n_clients;
 	unsigned next_host;
-	bool healed;			/* no fault from now on */
+	bool healed; /* no fault from now on */
 	int64_t healed_us;
-	bool calm;			/* there never was a fault */
+	bool calm; /* there never was a fault */
 };
 
 extern struct run run;
@@ -90,7 +90,7 @@ struct sim_server *pool_server(struct sim_pool *p, size_t n_hosts, bool by_name)
 struct server_opts *server_options(struct sim_server *s);
 void pool_start(struct sim_pool *p);
 struct client_actor *run_client(struct sim_pool *p, const struct client_plan *plan);
-void run_until(int64_t at_us);			/* in virtual time since the start */
+void run_until(int64_t at_us); /* in virtual time since the start */
 int64_t run_now(void);
 bool run_wait(bool (*done)(const void *arg), const void *arg, int64_t timeout_us);
 void pool_drain_start(struct sim_pool *p, bool refuse_new, int64_t timeout_us);
@@ -108,7 +108,7 @@ void run_end(void);
 void generate_run(uint64_t seed);
 void nemesis_begin(int64_t until_us);
 void nemesis_end(void);
-int scenarios_run(const char *name);		/* "all", or one; how many ran; 0: no such */
+int scenarios_run(const char *name); /* "all", or one; how many ran; 0: no such */
 void selftest_run(void);
 
 #endif

@@ -6,10 +6,10 @@
 
 #include "run.h"
 
-#define EXPECT(cond)                                                                                                  \
-	do {                                                                                                          \
-		if (!(cond))                                                                                          \
-			world_fail("scenario", "%s:%d: expected %s", __FILE__, __LINE__, #cond);                      \
+#define EXPECT(cond)                                                                                                 \
+	do {                                                                                                         \
+		if (!(cond))                                                                                         \
+			world_fail("scenario", "%s:%d: expected %s", __FILE__, __LINE__, #cond);                     \
 	} while (0)
 
 static const struct client_plan one_request = {.requests = 1, .pipeline = 1, .payload_max = 10};
@@ -520,7 +520,8 @@ static void events_cross(void)
 /* Proves: F:C4 */
 static void half_close(void)
 {
-	static const struct client_plan plan = {.requests = 2, .pipeline = 2, .payload_max = 2000, .habit = HABIT_HALF_CLOSE};
+	static const struct client_plan plan = {
+		.requests = 2, .pipeline = 2, .payload_max = 2000, .habit = HABIT_HALF_CLOSE};
 	enum reuse_rule rules[] = {REUSE_RULE_NEVER, REUSE_RULE_SCRIPT};
 
 	for (size_t r = 0; r < 2; r++) {
@@ -542,7 +543,10 @@ static void half_close(void)
 /* Proves: F:C6 RES-1 */
 static void deaf_client(void)
 {
-	static const struct client_plan plan = {.requests = 40, .pipeline = 40, .payload_max = 30000, .habit = HABIT_DEAF,
+	static const struct client_plan plan = {.requests = 40,
+						.pipeline = 40,
+						.payload_max = 30000,
+						.habit = HABIT_DEAF,
 						.leave_us = 10 * (int64_t)SECOND};
 	struct sim_pool *p = plain_pool(1, 0);
 	struct loop_count n;

@@ -102,7 +102,8 @@ static void refused_event(void *arg, enum stream_event ev)
 {
 	struct stream **s = arg;
 
-	PROMISE(ev == STREAM_FAILED && stream_error(*s) == ERR_REFUSED, "self-test", "a port nobody listens on: event %d", ev);
+	PROMISE(ev == STREAM_FAILED && stream_error(*s) == ERR_REFUSED, "self-test",
+		"a port nobody listens on: event %d", ev);
 	t.refused++;
 	stream_close(s);
 }
@@ -165,14 +166,15 @@ static void selftest_echo(bool bugs)
 	world_run_until(world.now_us + 10 * SECOND);
 	PROMISE(t.ended && t.received == ECHO_BYTES, "self-test", "%zu bytes come back", t.received);
 	PROMISE(t.timers == 1 && t.tasks == 1 && t.messages == 1 && t.lookups == 1 && t.refused == 1, "self-test",
-		"timers %u tasks %u messages %u lookups %u refused %u", t.timers, t.tasks, t.messages, t.lookups, t.refused);
+		"timers %u tasks %u messages %u lookups %u refused %u", t.timers, t.tasks, t.messages, t.lookups,
+		t.refused);
 	mailbox_free(&box);
 	resolver_free(&names);
 	listener_close(&t.listener);
 	world_run_until(world.now_us + 1 * SECOND);
 	loop_count(t.loop, &left);
-	PROMISE(left.streams + left.listeners + left.mailboxes + left.lookups + left.timers + left.tasks == 0, "self-test",
-		"something is left");
+	PROMISE(left.streams + left.listeners + left.mailboxes + left.lookups + left.timers + left.tasks == 0,
+		"self-test", "something is left");
 	loop_free(&t.loop);
 	net_end();
 	world_end();

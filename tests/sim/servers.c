@@ -13,17 +13,17 @@ struct server_session {
 	struct node node;
 	struct server_actor *actor;
 	struct sock *sock;
-	struct event work;		/* the next request is answered, or the next byte sent */
+	struct event work; /* the next request is answered, or the next byte sent */
 	struct bytes in, out;
-	size_t scanned;			/* bytes of `in` known to hold no line end */
+	size_t scanned; /* bytes of `in` known to hold no line end */
 	enum fate fate;
 	uint64_t fate_at, sent;
-	int64_t answered_us;		/* when the last byte of an answer to a client was sent */
-	int64_t busy_us;		/* not before */
+	int64_t answered_us; /* when the last byte of an answer to a client was sent */
+	int64_t busy_us;     /* not before */
 	bool logged_in, stalled, odd_sent, end_of_input;
 	/* ISO-12 */
 	uint64_t first_client, last_client;
-	bool checked_since;		/* a PING was answered after last_client's last request */
+	bool checked_since; /* a PING was answered after last_client's last request */
 	uint64_t serial;
 };
 
@@ -100,13 +100,14 @@ static void session_check_client(struct server_session *s, uint64_t id)
 		s->first_client = id;
 	if (id != s->last_client && s->last_client != 0) {
 		PROMISE(a->reuse != REUSE_RULE_NEVER, "ISO-12",
-			"client %" PRIu64 " after client %" PRIu64 " on one connection of a pool that never reuses", id,
-			s->last_client);
+			"client %" PRIu64 " after client %" PRIu64 " on one connection of a pool that never reuses",
+			id, s->last_client);
 		PROMISE(a->reuse != REUSE_RULE_SCRIPT || s->checked_since, "ISO-12",
-			"client %" PRIu64 " after client %" PRIu64 " without a ready check between", id, s->last_client);
-		PROMISE(a->reuse != REUSE_RULE_QUIET || s->odd_sent || world.now_us - s->answered_us >= a->quiet_us, "ISO-12",
-			"client %" PRIu64 " after client %" PRIu64 " after only %" PRId64 " us of silence", id,
-			s->last_client, world.now_us - s->answered_us);
+			"client %" PRIu64 " after client %" PRIu64 " without a ready check between", id,
+			s->last_client);
+		PROMISE(a->reuse != REUSE_RULE_QUIET || s->odd_sent || world.now_us - s->answered_us >= a->quiet_us,
+			"ISO-12", "client %" PRIu64 " after client %" PRIu64 " after only %" PRId64 " us of silence",
+			id, s->last_client, world.now_us - s->answered_us);
 	}
 	s->last_client = id;
 	s->checked_since = false;

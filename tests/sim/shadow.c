@@ -65,8 +65,9 @@ static void on_dialled(struct stream *st)
 		total += run.pools[i].shadow.sockets;
 	PROMISE(o->unbounded || s->shadow.sockets <= o->max_size, "POOL-1", "%d sockets to a server of max_size %d",
 		s->shadow.sockets, o->max_size);
-	PROMISE(s->pool->opts.pool.max_total == 0 || s->pool->shadow.sockets <= s->pool->opts.pool.max_total, "POOL-1",
-		"%d sockets of a pool of max_total %d", s->pool->shadow.sockets, s->pool->opts.pool.max_total);
+	PROMISE(s->pool->opts.pool.max_total == 0 || s->pool->shadow.sockets <= s->pool->opts.pool.max_total,
+		"POOL-1", "%d sockets of a pool of max_total %d", s->pool->shadow.sockets,
+		s->pool->opts.pool.max_total);
 	PROMISE(total <= budget_used(run.budget), "POOL-1", "%d sockets, %d permits", total, budget_used(run.budget));
 }
 
@@ -101,8 +102,10 @@ static void on_moved(struct stream *st, bool in, size_t n)
 				u = &run.pools[i].shadow.ups[k];
 	if (!u || u->state != UP_LEASED)
 		return;
-	PROMISE(!in || st->stale != ERR_DIRTY, "ISO-3", "%zu bytes that had arrived before the lease are read in it", n);
-	PROMISE(in || st->stale == ERR_OK, "ISO-3", "a client's bytes go to a connection that had ended before its lease");
+	PROMISE(!in || st->stale != ERR_DIRTY, "ISO-3", "%zu bytes that had arrived before the lease are read in it",
+		n);
+	PROMISE(in || st->stale == ERR_OK, "ISO-3",
+		"a client's bytes go to a connection that had ended before its lease");
 }
 
 /* ---- effects ---- */
@@ -128,7 +131,8 @@ static void check_backoff(struct sim_server *server)
 	}
 	if (o->probe_interval_us > 0)
 		allowed += since / o->probe_interval_us;
-	PROMISE(s->dials <= allowed, "POOL-8", "%u dials in the %" PRId64 " us after a failure, at most %" PRId64 " may be (from %" PRId64
+	PROMISE(s->dials <= allowed, "POOL-8",
+		"%u dials in the %" PRId64 " us after a failure, at most %" PRId64 " may be (from %" PRId64
 		" us to %" PRId64 " us, x%.2f, jitter %.2f, probe %" PRId64 " us)",
 		s->dials, since, allowed, o->backoff.initial_us, o->backoff.max_us, o->backoff.multiplier,
 		o->backoff.jitter, o->probe_interval_us);
@@ -142,8 +146,8 @@ static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream 
 
 	trace(TR_EFFECT_DIAL, sp->index, u->id, server);
 	BUG_ON(s->n_ups == SHADOW_UPS);
-	s->ups[s->n_ups++] = (struct up_shadow){.up = u, .state = UP_DIALING, .server = server,
-						.created_us = world.now_us};
+	s->ups[s->n_ups++] =
+		(struct up_shadow){.up = u, .state = UP_DIALING, .server = server, .created_us = world.now_us};
 	s->dialled++;
 	PROMISE(max == 0 || budget_used(run.budget) <= max, "POOL-1", "%d permits of a budget of %d",
 		budget_used(run.budget), max);
@@ -151,14 +155,16 @@ static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream 
 	check_backoff(&sp->servers[server]);
 }
 
-static void server_failed(struct sim_pool *sp, const struct up_shadow *v)
+static void dial_ended(struct sim_pool *sp, const struct up_shadow *v, bool failed)
 {
 	struct server_shadow *s = &sp->servers[v->server].shadow;
 
-	if (s->failed_us != 0)
-		return;
-	s->failed_us = world.now_us;
-	s->dials = 0;
+	if (!failed && s->dials > 0) {
+		s->dials--;
+	} else if (failed && s->failed_us == 0) {
+		s->failed_us = world.now_us;
+		s->dials = 0;
+	}
 }
 
 static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
@@ -178,12 +184,12 @@ static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 			idle += s->ups[k].server == w->server && s->ups[k].state == UP_IDLE;
 		if (w->state != UP_IDLE || idle <= (size_t)server_options(&sp->servers[w->server])->min_idle)
 			continue;
-		PROMISE(w->used_us >= v->used_us, "POOL-6", "evicts one used at %" PRId64 ", not the one used at %" PRId64,
-			v->used_us, w->used_us);
+		PROMISE(w->used_us >= v->used_us, "POOL-6",
+			"evicts one used at %" PRId64 ", not the one used at %" PRId64, v->used_us, w->used_us);
 	}
 	/* The reasons before ERR_AGE are failures, the others decisions. */
-	if ((v->state == UP_DIALING || v->state == UP_LOGIN) && why < ERR_AGE)
-		server_failed(sp, v);
+	if (v->state == UP_DIALING || v->state == UP_LOGIN)
+		dial_ended(sp, v, why < ERR_AGE);
 	v->state = UP_CLOSING;
 	s->closed++;
 }
@@ -222,7 +228,8 @@ static void check_fifo(struct sim_pool *sp, const struct lease *l)
 			return;
 		}
 		PROMISE(s->waiting[i].lease->state != LEASE_WAITING, "POOL-4",
-			"a lease asked for at %" PRId64 " is passed over by a later one", s->waiting[i].asked_us - SECOND);
+			"a lease asked for at %" PRId64 " is passed over by a later one",
+			s->waiting[i].asked_us - SECOND);
 	}
 	world_fail("POOL-4", "a lease is granted that nobody waits for");
 }
@@ -232,7 +239,8 @@ static void check_fresh(struct sim_pool *sp, const struct up_shadow *v)
 	const struct server_opts *o = server_options(&sp->servers[v->server]);
 
 	PROMISE(o->max_age_us == 0 || world.now_us - v->created_us <= o->max_age_us, "POOL-7",
-		"lends a connection %" PRId64 " us old, max_age is %" PRId64, world.now_us - v->created_us, o->max_age_us);
+		"lends a connection %" PRId64 " us old, max_age is %" PRId64, world.now_us - v->created_us,
+		o->max_age_us);
 	PROMISE(o->max_idle_us == 0 || world.now_us - v->used_us <= o->max_idle_us, "POOL-7",
 		"lends a connection idle for %" PRId64 " us, max_idle is %" PRId64, world.now_us - v->used_us,
 		o->max_idle_us);
@@ -295,11 +303,11 @@ static void saw_refuse(struct sim_pool *sp, const struct lease *l, enum err why)
 	s->refused++;
 	s->refused_by[why]++;
 	if (t > 0)
-		PROMISE(waited <= t + more + late_of(sp), "POOL-11", "a lease with a timeout of %" PRId64
-			" us is refused after %" PRId64, t, waited);
+		PROMISE(waited <= t + more + late_of(sp), "POOL-11",
+			"a lease with a timeout of %" PRId64 " us is refused after %" PRId64, t, waited);
 	if (sp->opts.pool.lease_wait == LEASE_BLOCK && t > 0 && why != ERR_DRAINING && why != ERR_SHUTDOWN)
-		PROMISE(waited >= t, "POOL-11", "a lease with a timeout of %" PRId64 " us is refused after %" PRId64, t,
-			waited);
+		PROMISE(waited >= t, "POOL-11", "a lease with a timeout of %" PRId64 " us is refused after %" PRId64,
+			t, waited);
 }
 
 bool __real_pool_effect(struct pool *p, struct effect *e);
@@ -409,7 +417,8 @@ void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us)
 	struct sim_pool *sp = shadow_of(p);
 	struct up_shadow *v = up_find(&sp->shadow, u);
 
-	trace(TR_CONNECTED, sp->index, u->id, world.current && world.current->sock ? sock_id(world.current->sock) : 0);
+	trace(TR_CONNECTED, sp->index, u->id,
+	      world.current && world.current->sock ? sock_id(world.current->sock) : 0);
 	PROMISE(v->state == UP_DIALING, "POOL-2", "connected while %s", up_state_name(v->state));
 	PROMISE(world.current && world.current->dialled, "POOL-2", "connected, but by what?");
 	v->state = UP_LOGIN;
@@ -504,9 +513,11 @@ static void check_counts(const struct sim_pool *sp, struct pool *p)
 	PROMISE(leased == pool_count(p, UP_LEASED) && idle == pool_count(p, UP_IDLE), "POOL-2",
 		"%zu leased and %zu idle, the pool says %zu and %zu", leased, idle, pool_count(p, UP_LEASED),
 		pool_count(p, UP_IDLE));
-	PROMISE(s->n_waiting == pool_waiting(p), "POOL-12", "%zu wait, the pool says %zu", s->n_waiting, pool_waiting(p));
+	PROMISE(s->n_waiting == pool_waiting(p), "POOL-12", "%zu wait, the pool says %zu", s->n_waiting,
+		pool_waiting(p));
 	PROMISE(s->granted == st->leases && s->released == st->leases_returned && s->granted == s->released + leased,
-		"POOL-12", "%" PRIu64 " grants, %" PRIu64 " returns, %zu active; counted are %" PRIu64 " and %" PRIu64,
+		"POOL-12",
+		"%" PRIu64 " grants, %" PRIu64 " returns, %zu active; counted are %" PRIu64 " and %" PRIu64,
 		s->granted, s->released, leased, st->leases, st->leases_returned);
 }
 
@@ -530,9 +541,12 @@ static void check_pool(struct sim_pool *sp)
 	check_counts(sp, p);
 	check_no_waste(sp, p);
 	/* One that was past when it was set is met in the next turn. */
-	PROMISE(due != sp->shadow.due_us || due >= world.now_us - late_of(sp), "LIVE-4",
-		"a deadline was missed by %" PRId64 " us", world.now_us - due);
+	if (due != sp->shadow.due_us)
+		sp->shadow.due_since_us = world.now_us;
 	sp->shadow.due_us = due;
+	if (due < sp->shadow.due_since_us)
+		due = sp->shadow.due_since_us;
+	PROMISE(due >= world.now_us - late_of(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us", world.now_us - due);
 	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_timeout_us > 0)
 		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <=
 				sp->opts.pool.lease_timeout_us + sp->opts.pool.lease_timeout_us / 100 + late_of(sp),
@@ -572,12 +586,15 @@ static void check_totals(const struct sim_pool *sp)
 		closed += st->upstream_closed[i];
 		clients += st->client_closed[i];
 	}
-	PROMISE(failures == s->refused + s->cancelled && s->asked == s->granted + s->refused + s->cancelled, "POOL-12",
-		"%" PRIu64 " asked, %" PRIu64 " granted, %" PRIu64 " refused, %" PRIu64 " cancelled, %" PRIu64 " counted",
+	PROMISE(failures == s->refused + s->cancelled && s->asked == s->granted + s->refused + s->cancelled,
+		"POOL-12",
+		"%" PRIu64 " asked, %" PRIu64 " granted, %" PRIu64 " refused, %" PRIu64 " cancelled, %" PRIu64
+		" counted",
 		s->asked, s->granted, s->refused, s->cancelled, failures);
 	PROMISE(closed == s->closed && s->closed == s->dialled, "POOL-12",
 		"%" PRIu64 " dialled, %" PRIu64 " closed, %" PRIu64 " counted", s->dialled, s->closed, closed);
-	PROMISE(clients == st->clients, "POOL-12", "%" PRIu64 " clients came, %" PRIu64 " left", st->clients, clients);
+	PROMISE(clients == st->clients, "POOL-12", "%" PRIu64 " clients came, %" PRIu64 " left", st->clients,
+		clients);
 	/* What was read for a client that left before it could be written is counted too. */
 	PROMISE(st->bytes_from_clients == s->bytes_in && st->bytes_to_clients >= s->bytes_out, "POOL-12",
 		"bytes in and out: %" PRIu64 " %" PRIu64 ", counted %" PRIu64 " %" PRIu64, s->bytes_in, s->bytes_out,
@@ -587,7 +604,8 @@ static void check_totals(const struct sim_pool *sp)
 void shadow_end(void)
 {
 	for (size_t i = 0; i < run.n_pools; i++) {
-		PROMISE(run.pools[i].shadow.n_ups == 0, "leak", "%zu connections are left", run.pools[i].shadow.n_ups);
+		PROMISE(run.pools[i].shadow.n_ups == 0, "leak", "%zu connections are left",
+			run.pools[i].shadow.n_ups);
 		PROMISE(run.pools[i].shadow.sockets == 0, "leak", "%d sockets are left", run.pools[i].shadow.sockets);
 		check_totals(&run.pools[i]);
 	}

@@ -11,7 +11,7 @@
 
 #include "pool/pool.h"
 
-#define SHADOW_UPS 512
+#define SHADOW_UPS    512
 #define SHADOW_LEASES 128
 #define SHADOW_GRANTS 128
 
@@ -31,33 +31,33 @@ struct lease_shadow {
 };
 
 struct server_shadow {
-	int64_t grants_us[SHADOW_GRANTS];	/* a ring of the last ones */
+	int64_t grants_us[SHADOW_GRANTS]; /* a ring of the last ones */
 	uint64_t n_grants;
 	/* of the current row of failures */
-	int64_t failed_us;			/* the first; 0: none since the last success */
-	unsigned dials;				/* begun since then */
-	int sockets;				/* that exist now */
+	int64_t failed_us; /* the first; 0: none since the last success */
+	unsigned dials;	   /* begun since then */
+	int sockets;	   /* that exist now */
 	int sockets_most;
 };
 
 struct pool_shadow {
 	struct up_shadow ups[SHADOW_UPS];
 	size_t n_ups;
-	struct lease_shadow waiting[SHADOW_LEASES];	/* in order of asking */
+	struct lease_shadow waiting[SHADOW_LEASES]; /* in order of asking */
 	size_t n_waiting;
-	const struct lease *untold[SHADOW_LEASES];	/* granted and returned before the effect came */
+	const struct lease *untold[SHADOW_LEASES]; /* granted and returned before the effect came */
 	size_t n_untold;
 	uint64_t asked, granted, refused, cancelled, released, closed, dialled;
 	uint64_t refused_by[ERR_COUNT];
 	uint64_t accepted, bytes_in, bytes_out;
 	int sockets;
-	int64_t worst_wait_us;		/* of granted leases */
-	int64_t drained_us;		/* when the last EFFECT_DRAINED was seen */
+	int64_t worst_wait_us; /* of granted leases */
+	int64_t drained_us;    /* when the last EFFECT_DRAINED was seen */
 	int64_t last_release_us;
-	int64_t due_us;			/* the pool's next deadline after the last callback */
+	int64_t due_us, due_since_us; /* the pool's next deadline after the last callback, and since when */
 };
 
-void shadow_begin(void);		/* installs the checks in the back end */
-void shadow_end(void);			/* the counters against the log, pools empty */
+void shadow_begin(void); /* installs the checks in the back end */
+void shadow_end(void);	 /* the counters against the log, pools empty */
 
 #endif

@@ -5,8 +5,8 @@
 
 #include "base/mem.h"
 
-#define TURN_GAP_US 3		/* how long a turn takes at least */
-#define TURN_WAIT_US 20		/* and how long an event waits for it at most, in a calm world */
+#define TURN_GAP_US  3	/* how long a turn takes at least */
+#define TURN_WAIT_US 20 /* and how long an event waits for it at most, in a calm world */
 
 static void loop_turn(struct event *e);
 
@@ -150,8 +150,12 @@ static void loop_run_ready(struct loop *l)
 	while (list_first(&l->ready)) {
 		struct node *n = list_first(&l->ready);
 
+		/* The kernel promises no order. */
 		list_remove(n);
-		list_push_back(&l->batch, n);
+		if (world_below(4) == 0)
+			list_push_front(&l->batch, n);
+		else
+			list_push_back(&l->batch, n);
 	}
 	while (list_first(&l->batch)) {
 		struct ready *r = container_of(list_first(&l->batch), struct ready, node);
@@ -278,7 +282,12 @@ struct blocks *loop_blocks(struct loop *l)
 
 void loop_count(const struct loop *l, struct loop_count *out)
 {
-	*out = (struct loop_count){.streams = l->n_streams, .listeners = l->n_listeners, .mailboxes = l->n_mailboxes,
-				   .lookups = l->n_lookups, .splices = l->n_borrowed, .timers = l->timers.len,
-				   .tasks = l->tasks.len, .blocks = l->blocks.nused};
+	*out = (struct loop_count){.streams = l->n_streams,
+				   .listeners = l->n_listeners,
+				   .mailboxes = l->n_mailboxes,
+				   .lookups = l->n_lookups,
+				   .splices = l->n_borrowed,
+				   .timers = l->timers.len,
+				   .tasks = l->tasks.len,
+				   .blocks = l->blocks.nused};
 }

@@ -16,7 +16,7 @@ struct ready {
 
 struct loop {
 	uint64_t id;
-	struct event wake;		/* the next turn */
+	struct event wake; /* the next turn */
 	int64_t now_us, frozen_us, frozen_from_us, late_us, worst_late_us;
 	struct list ready, batch, tasks;
 	struct heap timers;
@@ -26,7 +26,7 @@ struct loop {
 	void **dead;
 	size_t n_dead, cap_dead;
 	size_t n_streams, n_listeners, n_mailboxes, n_lookups, n_borrowed;
-	struct list splices;		/* free ones */
+	struct list splices; /* free ones */
 	bool in_turn, stopped;
 };
 

@@ -5,9 +5,9 @@
 
 #include "base/mem.h"
 
-#define RESEND_US 60000		/* what a hole swallowed is sent again this often */
-#define HALF_MAX 16384
-#define SEGMENTS 64		/* a power of two; one more is joined to the last */
+#define RESEND_US 60000 /* what a hole swallowed is sent again this often */
+#define HALF_MAX  16384
+#define SEGMENTS  64 /* a power of two; one more is joined to the last */
 
 enum segment_kind { SEG_DATA, SEG_SYNACK, SEG_FIN, SEG_RST };
 
@@ -18,15 +18,15 @@ struct segment {
 };
 
 struct half {
-	struct event arrival;	/* of the first segment */
-	struct event room;	/* the writer hears that there is room again */
+	struct event arrival; /* of the first segment */
+	struct event room;    /* the writer hears that there is room again */
 	uint8_t *ring;
-	unsigned side;		/* which half of its connection this is */
+	unsigned side; /* which half of its connection this is */
 	size_t cap, head, len, arrived;
 	struct segment seg[SEGMENTS];
 	unsigned seg_first, seg_len;
-	bool starving;		/* the writer wants to hear of room */
-	bool end_sent, reset_sent;	/* FIN or RST is on its way or there */
+	bool starving;		   /* the writer wants to hear of room */
+	bool end_sent, reset_sent; /* FIN or RST is on its way or there */
 	bool end_here;
 };
 
@@ -40,18 +40,18 @@ struct sock {
 	enum err err;
 	sock_fn *fn;
 	void *arg;
-	struct event notice;	/* a failure to be told later */
+	struct event notice; /* a failure to be told later */
 };
 
 struct conn {
-	struct node node;	/* on its port's queue */
-	struct node of_port;	/* on its port's conns */
-	struct sock end[2];	/* 0: the one who connected */
-	struct half half[2];	/* [i]: from end i */
+	struct node node;    /* on its port's queue */
+	struct node of_port; /* on its port's conns */
+	struct sock end[2];  /* 0: the one who connected */
+	struct half half[2]; /* [i]: from end i */
 	struct event syn;
 	struct addr to, from;
 	struct port *port;
-	struct link link;	/* the port's, for when the port is gone */
+	struct link link; /* the port's, for when the port is gone */
 	unsigned syns;
 };
 

@@ -172,6 +172,8 @@ enum err stream_write(struct stream *s, const void *p, size_t len, size_t *n)
 	enum err e;
 
 	BUG_ON(s->phase != STREAM_OPEN || s->shut);
+	if (sim_watch.moved)
+		sim_watch.moved(s, false, 0);
 	e = sock_write(s->sock, p, len, n);
 	return stream_result(s, e, false, *n);
 }

@@ -13,19 +13,19 @@ enum stream_phase { STREAM_DIALLING, STREAM_OPEN, STREAM_BROKEN, STREAM_CLOSED }
 struct stream {
 	struct ready ready;
 	struct loop *loop;
-	struct sock *sock;		/* NULL: no descriptor was to be had, or closed */
+	struct sock *sock; /* NULL: no descriptor was to be had, or closed */
 	enum stream_phase phase;
 	unsigned want;
 	enum err err;
 	stream_fn *fn;
 	void *arg;
 	bool dialled, shut;
-	struct addr peer, local;	/* local: accepted only, the listener's */
-	struct port *port;		/* dialled: where to */
-	struct node node;		/* dialled ones that have a socket */
+	struct addr peer, local; /* local: accepted only, the listener's */
+	struct port *port;	 /* dialled: where to */
+	struct node node;	 /* dialled ones that have a socket */
 	/* What the checks know (check.c). */
-	struct upstream *up;		/* dialled: whose connection this is, once connected */
-	enum err stale;			/* what had already arrived when it was lent: ERR_OK nothing, ERR_DIRTY bytes,
+	struct upstream *up; /* dialled: whose connection this is, once connected */
+	enum err stale;	     /* what had already arrived when it was lent: ERR_OK nothing, ERR_DIRTY bytes,
 					   ERR_EOF its end */
 	uint64_t bytes_in;
 };
@@ -36,7 +36,7 @@ extern struct list sim_dialled;
 struct stream_watch {
 	void (*dialled)(struct stream *s);
 	void (*closed)(struct stream *s);
-	void (*moved)(struct stream *s, bool in, size_t n);
+	void (*moved)(struct stream *s, bool in, size_t n);	/* out with 0 bytes: an attempt */
 };
 extern struct stream_watch sim_watch;
 

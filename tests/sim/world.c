@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 
-#define TRACE_KEEP 256		/* a power of two */
+#define TRACE_KEEP  256 /* a power of two */
 #define TRACE_SHOWN 40
 
 struct record {
@@ -90,9 +90,9 @@ static void record_print(FILE *f, const struct record *r)
 {
 	fprintf(f, "%9" PRId64 " us  ", r->at_us - SECOND);
 	switch ((enum trace_kind)r->kind) {
-#define TRACE(id, text)                                                                                               \
-	case TR_##id:                                                                                                 \
-		fprintf(f, text "\n", r->a, r->b, r->c);                                                              \
+#define TRACE(id, text)                                                                                              \
+	case TR_##id:                                                                                                \
+		fprintf(f, text "\n", r->a, r->b, r->c);                                                             \
 		break;
 #include "trace.def"
 #undef TRACE

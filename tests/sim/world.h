@@ -21,7 +21,7 @@
 #include "base/rng.h"
 #include "io/loop.h"
 
-#define MS 1000
+#define MS     1000
 #define SECOND 1000000
 
 /* Something that will happen; embedded in its owner. */
@@ -44,18 +44,18 @@ struct buggify {
 
 struct world {
 	uint64_t seed;
-	const char *name;		/* of the scenario that runs; NULL: a generated one */
+	const char *name; /* of the scenario that runs; NULL: a generated one */
 	int64_t now_us;
 	struct heap queue;
-	struct rng rng;			/* of faults, actors and latencies alike */
-	uint64_t events;		/* carried out: packets, actors' moves, callbacks of loops */
-	uint64_t hash;			/* of all trace records */
-	uint64_t next_id;		/* of sockets */
+	struct rng rng;	  /* of faults, actors and latencies alike */
+	uint64_t events;  /* carried out: packets, actors' moves, callbacks of loops */
+	uint64_t hash;	  /* of all trace records */
+	uint64_t next_id; /* of sockets */
 	struct buggify bug;
 	bool bugs_on;
-	void (*after)(struct loop *l);	/* called after every callback of a loop */
-	void (*describe)(FILE *f);	/* prints the state of things when a run fails */
-	struct stream *current;		/* the stream whose callback runs */
+	void (*after)(struct loop *l); /* called after every callback of a loop */
+	void (*describe)(FILE *f);     /* prints the state of things when a run fails */
+	struct stream *current;	       /* the stream whose callback runs */
 	FILE *trace_file;
 	bool verbose;
 };
@@ -63,13 +63,13 @@ struct world {
 extern struct world world;
 
 void world_begin(uint64_t seed, const char *name);
-void world_end(void);			/* asserts that nothing is left */
-bool world_step(void);			/* the next event; false: there is none */
-void world_run_until(int64_t at_us);	/* all events up to then; the clock ends there */
+void world_end(void);		     /* asserts that nothing is left */
+bool world_step(void);		     /* the next event; false: there is none */
+void world_run_until(int64_t at_us); /* all events up to then; the clock ends there */
 
 void event_init(struct event *e, void (*fire)(struct event *e));
-void event_set(struct event *e, int64_t at_us);		/* arms or moves; not before now */
-void event_sooner(struct event *e, int64_t at_us);	/* arms, or moves to an earlier time */
+void event_set(struct event *e, int64_t at_us);	   /* arms or moves; not before now */
+void event_sooner(struct event *e, int64_t at_us); /* arms, or moves to an earlier time */
 void event_stop(struct event *e);
 
 static inline uint64_t world_below(uint64_t n)
@@ -100,12 +100,12 @@ void trace_dump(FILE *f);
 
 /* A promise is broken: prints what, the seed, the replay line and the end of the trace; exits with 1. */
 _Noreturn void world_fail(const char *invariant, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-#define PROMISE(ok, invariant, ...)                                                                                   \
-	do {                                                                                                          \
-		if (__builtin_expect(!(ok), 0))                                                                       \
-			world_fail((invariant), __VA_ARGS__);                                                         \
+#define PROMISE(ok, invariant, ...)                                                                                  \
+	do {                                                                                                         \
+		if (__builtin_expect(!(ok), 0))                                                                      \
+			world_fail((invariant), __VA_ARGS__);                                                        \
 	} while (0)
-void world_catch_aborts(void);		/* an assertion's abort prints the seed and the trace too */
+void world_catch_aborts(void); /* an assertion's abort prints the seed and the trace too */
 
 /* 10.0.0.x:port, the way servers and listeners are named here. */
 struct addr sim_addr(unsigned host, unsigned port);
@@ -119,7 +119,7 @@ uint64_t loop_id(const struct loop *l);
 /* The whole thread stands still until then (SIGSTOP, a long turn); its packets wait. */
 void loop_freeze(struct loop *l, int64_t until_us);
 void loop_thaw(struct loop *l);
-int64_t loop_late_us(const struct loop *l);	/* how late its turns may have been */
+int64_t loop_late_us(const struct loop *l); /* how late its turns may have been */
 struct loop *loop_new_seeded(uint64_t id);
 
 #endif
