@@ -1,5 +1,5 @@
-# The product itself.  LEASED is the program (build/leased of this tree unless set).
-# POOL_REUSE, POOL_EXTRA: lines for the pool, set by the load (see loads.sh).
+# leased itself: the program is $LEASED, build/leased of this tree unless set.
+# POOL_EXTRA: more lines for the pool.
 c_kind=self
 c_protos='opaque redis'
 c_start() {

@@ -1,0 +1,118 @@
+# One line per figure: load and figure, measured, target, ok or MISSED.
+#
+# Disturbance only ever adds CPU time and takes from the rate, so of each contestant's rounds the least CPU time and the
+# highest rate are compared; the same ratio of the medians is printed beside. Ratios are rounded to what is printed.
+$3 ~ /^([0-9]+|idle|strace)$/ {
+	n = split($4, f, " ")
+	for (i = 1; i <= n; i++) {
+		if (split(f[i], kv, "=") != 2)
+			continue
+		if ($3 == "strace") {
+			calls[$1, $2, kv[1]] = kv[2]
+			counted[$1, $2] = 1
+			continue
+		}
+		vals[$1, $2, kv[1]] = vals[$1, $2, kv[1]] " " kv[2]
+		if ((kv[1] == "err" || kv[1] == "perr") && kv[2] > 0)
+			errors[$1, $2] += kv[2]
+	}
+}
+
+# The least, the median and the most of all rounds, in lo, med and hi; 0 when there are none.
+function look(load, name, key,    a, cnt, i, j, t) {
+	cnt = split(vals[load, name, key], a, " ")
+	for (i = 2; i <= cnt; i++)
+		for (j = i; j > 1 && a[j - 1] + 0 > a[j] + 0; j--) { t = a[j]; a[j] = a[j - 1]; a[j - 1] = t }
+	lo = a[1] + 0; hi = a[cnt] + 0
+	med = cnt % 2 ? a[(cnt + 1) / 2] + 0 : (a[cnt / 2] + a[cnt / 2 + 1]) / 2
+	if (cnt == 0) lo = med = hi = 0
+	return cnt
+}
+
+function verdict(what, got, rule, target, beside,    ok, g) {
+	g = sprintf("%.2f", got) + 0
+	ok = rule == "<=" ? g <= target : rule == "<" ? g < target : rule == ">=" ? g >= target : g > target
+	if (!ok) missed++
+	printf "%-52s %8.2f %-2s %-7s %-6s %s\n", what, got, rule, target, ok ? "ok" : "MISSED", beside
+}
+
+function unknown(what) {
+	missed++
+	printf "%-52s %8s %10s %-6s\n", what, "-", "", "MISSED not measured"
+}
+
+function bad(load, name) { return !look(load, name, "n") || errors[load, name] > 0 }
+
+# Ratio of two contestants; `key` is cpu (least counts) or rps (most counts).
+function ratio(load, key, name, other, rule, target,    what, b, m) {
+	what = load " " (key == "cpu" ? "cpu" : "rate") " vs " other
+	if (bad(load, name) || bad(load, other)) { unknown(what); return }
+	look(load, other, key); b = key == "cpu" ? lo : hi; m = med
+	look(load, name, key)
+	if (b <= 0 || m <= 0) { unknown(what); return }
+	verdict(what, (key == "cpu" ? lo : hi) / b, rule, target, sprintf("median %.2f", med / m))
+}
+
+# The best of haproxy and nginx, copying or not.
+function best(load, key,    i, k, names, v, b, top) {
+	k = split("haproxy haproxy-splice nginx", names, " ")
+	for (i = 1; i <= k; i++) {
+		if (bad(load, names[i])) continue
+		look(load, names[i], key)
+		v = key == "cpu" ? -lo : hi
+		if (top == "" || v > b) { b = v; top = names[i] }
+	}
+	return top
+}
+
+function best_peer(load, key, rule, target,    p) {
+	p = best(load, key)
+	if (p == "") unknown(load " " key " vs best peer")
+	else ratio(load, key, "leased", p, rule, target)
+}
+
+# All system calls of a request but epoll_wait, which serves many. 0.1: the few that open and close the connections.
+function syscalls(load,    w) {
+	if (!counted[load, "leased"]) return
+	w = calls[load, "leased", "epoll_wait"]
+	verdict(load " system calls per request, epoll_wait aside", calls[load, "leased", "sysc"] - w, "<=", 4.1,
+		sprintf("epoll_wait %.2f", w))
+}
+
+function size(load, key,    what) {
+	what = load " bytes per pair" (key == "bconn" ? ", silent" : ", used once")
+	if (!look(load, "leased", key)) unknown(what)
+	else verdict(what, med, "<=", 2048, "")
+}
+
+END {
+	print "figure                                               measured    target"
+	split("ping-c1 ping-c50 ping-c500", ping, " ")
+	for (p = 1; p <= 3; p++) {
+		l = ping[p]
+		ratio(l, "cpu", "leased", "floor-ev", "<=", 1.10)
+		ratio(l, "cpu", "leased", "haproxy", "<", 1)
+		ratio(l, "cpu", "leased", "nginx", "<", 1)
+		best_peer(l, "rps", ">=", 1)
+		syscalls(l)
+	}
+	ratio("churn-c20", "rps", "leased", "direct", ">", 1)
+	ratio("churn-c20", "cpu", "leased", "floor-ev-pool", "<=", 1.15)
+	ratio("churn-c20", "cpu", "leased", "haproxy", "<=", 0.65)
+	split("bulk-1 bulk-8 upload-8", bulk, " ")
+	for (p = 1; p <= 3; p++) {
+		best_peer(bulk[p], "rps", ">=", 1)
+		best_peer(bulk[p], "cpu", "<=", 1)
+	}
+	size("idle-opaque-8000", "bconn")
+	size("idle-opaque-8000", "bconn_used")
+	l = "ping-c50-idle8000"
+	if (bad(l, "leased") || bad(l, "leased+idle")) unknown(l " cpu vs alone")
+	else {
+		look(l, "leased", "cpu"); b = lo; m = med
+		look(l, "leased+idle", "cpu")
+		verdict(l " cpu vs ping-c50 alone", lo / b, "<=", 1.10, sprintf("median %.2f", med / m))
+	}
+	print missed ? missed " missed" : "all reached"
+	exit strict != "" && missed ? 1 : 0
+}
