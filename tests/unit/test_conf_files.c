@@ -1,5 +1,6 @@
 /* conf: broken and good files, includes, overrides of the command line, and secrets. */
 #include <dirent.h>
+#include <fcntl.h>
 
 #include "conf/build.h"
 #include "conf_help.h"
@@ -310,6 +311,7 @@ START_TEST(test_bad_sets)
 		{"pools.max_size=5", "-o: pools.max_size: expected a name and a key, such as pools.NAME.max_size"},
 		{"pools.p.max_siez=5", "-o: max_siez: unknown key (did you mean \"max_size\"?)"},
 		{"credentials.c.username=x", "-o: credentials.c.username: no credential is called \"c\""},
+		{"pools.p.backoff_jitter=nan", "-o: backoff_jitter: expected a number, got a string"},
 		{"pools.p.login=PING", "-o: login: expected a list of steps"},
 	};
 
@@ -398,6 +400,61 @@ START_TEST(test_password_inline)
 }
 END_TEST
 
+/* Whether the heap holds the bytes; they are given inverted, so that the search finds no copy of its own. */
+static bool heap_holds(const char *inverted, size_t n)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512], *at = NULL, *end = NULL;
+	bool found = false;
+
+	ck_assert_ptr_nonnull(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (strstr(line, "[heap]"))
+			ck_assert_int_eq(sscanf(line, "%p-%p", (void **)&at, (void **)&end), 2);
+	fclose(maps);
+	for (; end && at + n <= end && !found; at++) {
+		size_t i = 0;
+
+		while (i < n && at[i] == (char)~inverted[i])
+			i++;
+		found = i == n;
+	}
+	return found;
+}
+
+START_TEST(test_password_not_left_behind)
+{
+	const char *path = write_file("c.password", "", 0600);
+	char inverted[24], plain[24];
+	int fd = open(path, O_WRONLY);
+
+	for (size_t i = 0; i < sizeof(plain); i++) {
+		plain[i] = (char)('A' + i);
+		inverted[i] = (char)~plain[i];
+	}
+	ck_assert_int_eq(write(fd, plain, sizeof(plain)), sizeof(plain));
+	close(fd);
+	load_file(write_file("c.conf", "credentials = ( { name = \"c\"; password_file = \"c.password\"; } );\n" POOL,
+			     0600));
+	must_load("password file");
+	ck_assert(secret_equal_bytes(conf->credentials[0].password, plain, sizeof(plain)));
+	ck_assert(!heap_holds(inverted, sizeof(inverted)));
+	done();
+	ck_assert(!heap_holds(inverted, sizeof(inverted)));
+}
+END_TEST
+
+START_TEST(test_max_clients_warning)
+{
+	load_text(
+		"limits = { max_clients = 5; };"
+		"pools = ( { name = \"p\"; listen = \"127.0.0.1:1\"; servers = \"127.0.0.1:2\"; max_clients = 6; } );");
+	must_load("warning");
+	ck_assert_uint_eq(warnings.n, 1);
+	ck_assert_str_eq(warnings.v[0], "(text):1: warning: max_clients: limits.max_clients = 5 is reached first");
+}
+END_TEST
+
 /* The words of a message never hold the value of a secret. */
 START_TEST(test_password_not_in_messages)
 {
@@ -426,6 +483,8 @@ int main(void)
 		test_password_file_modes,
 		test_password_inline,
 		test_password_not_in_messages,
+		test_password_not_left_behind,
+		test_max_clients_warning,
 	};
 	char command[64];
 	int failed;
