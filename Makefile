@@ -233,6 +233,10 @@ lint: all
 check-real: tests-build
 	@$(call steps,real,$(REALS))
 
+# Breaks the code on purpose and wants the simulator to see it.
+mutants: $(SIM)
+	$(Q)CC='$(CC)' CFLAGS='$(ALL_CPPFLAGS) $(ALL_CFLAGS)' LDFLAGS='$(ALL_LDFLAGS) $(SIM_WRAP)' tests/sim/mutants.sh $(BUILD)
+
 check-dynamic: tests-build
 	@$(call steps,dynamic,$(UNITS) $(SIMS),-j2)
 	$(if $(strip $(REAL)),@$(call steps,real,$(REALS)))
@@ -340,5 +344,6 @@ distclean: clean
 	rm -rf config.mk config.log config.status configure configure~ autom4te.cache
 
 always:
-.PHONY: all tests-build check lint check-real check-dynamic check-asan check-tsan check-warnings check-systemd fuzz-smoke \
-	fuzz-run coverage bench format tidy docs install uninstall quickstart test clean distclean always
+.PHONY: all tests-build check lint check-real check-dynamic check-asan check-tsan check-warnings check-systemd \
+	mutants fuzz-smoke fuzz-run coverage bench format tidy docs install uninstall quickstart test clean \
+	distclean always

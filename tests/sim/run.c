@@ -356,7 +356,10 @@ void run_heal(void)
 	}
 }
 
-/* Every client that is still there makes one whole session; those that were in the middle of one leave first. */
+/*
+ * Every client that is still there makes one whole session; those that were in the middle of one leave first.
+ * Proves: LIVE-6
+ */
 void run_serve_all(void)
 {
 	for (size_t i = 0; i < run.n_clients; i++) {

@@ -91,7 +91,7 @@ static void server_accept(struct port *p, void *arg)
 
 /* ---- what a request means ---- */
 
-/* Two clients on one connection: allowed only as the pool's reuse rule says. */
+/* Two clients on one connection: allowed only as the pool's reuse rule says. Proves: ISO-12 */
 static void session_check_client(struct server_session *s, uint64_t id)
 {
 	const struct server_actor *a = s->actor;

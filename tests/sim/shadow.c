@@ -48,6 +48,7 @@ static int64_t late_of(const struct sim_pool *sp)
 
 /* ---- POOL-1, from the outside: sockets that exist ---- */
 
+/* Proves: POOL-1 C1 C3 D1 */
 static void on_dialled(struct stream *st)
 {
 	struct sim_server *s = st->port ? server_of_port(st->port) : NULL;
@@ -85,7 +86,7 @@ static void on_closed(struct stream *st)
 	s->pool->shadow.sockets--;
 }
 
-/* ISO-3: what had arrived before the lease is never the client's. */
+/* ISO-3: what had arrived before the lease is never the client's. Proves: ISO-3 */
 static void on_moved(struct stream *st, bool in, size_t n)
 {
 	const struct up_shadow *u = NULL;
@@ -110,7 +111,10 @@ static void on_moved(struct stream *st, bool in, size_t n)
 
 /* ---- effects ---- */
 
-/* POOL-8: after a failure the dials come one at a time, a growing backoff interval apart; beside them only probes do. */
+/*
+ * After a failure the dials come one at a time, a growing backoff interval apart; beside them only probes do.
+ * Proves: POOL-8 E9
+ */
 static void check_backoff(struct sim_server *server)
 {
 	const struct server_opts *o = server_options(server);
@@ -167,6 +171,7 @@ static void dial_ended(struct sim_pool *sp, const struct up_shadow *v, bool fail
 	}
 }
 
+/* Proves: POOL-6 POOL-2 */
 static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 {
 	struct pool_shadow *s = &sp->shadow;
@@ -194,6 +199,7 @@ static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 	s->closed++;
 }
 
+/* Proves: POOL-5 E4 */
 static void check_rate(struct sim_pool *sp, unsigned server)
 {
 	struct server_shadow *s = &sp->servers[server].shadow;
@@ -214,6 +220,7 @@ static void check_rate(struct sim_pool *sp, unsigned server)
 	}
 }
 
+/* Proves: POOL-4 */
 static void check_fifo(struct sim_pool *sp, const struct lease *l)
 {
 	struct pool_shadow *s = &sp->shadow;
@@ -234,6 +241,7 @@ static void check_fifo(struct sim_pool *sp, const struct lease *l)
 	world_fail("POOL-4", "a lease is granted that nobody waits for");
 }
 
+/* Proves: POOL-7 C4 C5 */
 static void check_fresh(struct sim_pool *sp, const struct up_shadow *v)
 {
 	const struct server_opts *o = server_options(&sp->servers[v->server]);
@@ -292,6 +300,7 @@ static int64_t lease_forget(struct pool_shadow *s, const struct lease *l)
 	return -1;
 }
 
+/* Proves: POOL-11 E17 */
 static void saw_refuse(struct sim_pool *sp, const struct lease *l, enum err why)
 {
 	struct pool_shadow *s = &sp->shadow;
@@ -504,6 +513,7 @@ static size_t shadow_count(const struct pool_shadow *s, enum up_state st)
 	return n;
 }
 
+/* Proves: POOL-2 POOL-12 */
 static void check_counts(const struct sim_pool *sp, struct pool *p)
 {
 	const struct pool_shadow *s = &sp->shadow;
@@ -532,6 +542,21 @@ static void check_no_waste(const struct sim_pool *sp, struct pool *p)
 	world_fail("LIVE-6", "%zu wait beside %zu idle connections", pool_waiting(p), pool_count(p, UP_IDLE));
 }
 
+/* How long a dial or check that is under way may take to be of use, or to fail. */
+static int64_t longest_supply_us(const struct sim_pool *sp)
+{
+	int64_t longest = sp->opts.pool.has_health_check ? sp->opts.pool.health_check_timeout_us : 0;
+
+	for (size_t i = 0; i < sp->n_servers; i++) {
+		const struct server_opts *o = &sp->server_opts[i].opts;
+
+		if (o->connect_timeout_us + o->login_timeout_us > longest)
+			longest = o->connect_timeout_us + o->login_timeout_us;
+	}
+	return longest;
+}
+
+/* Proves: LIVE-4 */
 static void check_pool(struct sim_pool *sp)
 {
 	struct pool *p = service_pool(sp->svc);
@@ -546,7 +571,12 @@ static void check_pool(struct sim_pool *sp)
 	sp->shadow.due_us = due;
 	if (due < sp->shadow.due_since_us)
 		due = sp->shadow.due_since_us;
-	PROMISE(due >= world.now_us - late_of(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us", world.now_us - due);
+	PROMISE(due >= world.now_us - late_of(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us",
+		world.now_us - due);
+	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_wait == LEASE_NONBLOCK)
+		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <= longest_supply_us(sp) + late_of(sp),
+			"POOL-11", "a lease that is not to wait waits for %" PRId64 " us",
+			world.now_us - sp->shadow.waiting[0].asked_us);
 	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_timeout_us > 0)
 		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <=
 				sp->opts.pool.lease_timeout_us + sp->opts.pool.lease_timeout_us / 100 + late_of(sp),
@@ -574,7 +604,7 @@ void shadow_begin(void)
 	sim_watch = (struct stream_watch){.dialled = on_dialled, .closed = on_closed, .moved = on_moved};
 }
 
-/* D8, D9, POOL-12: everything that was taken is back, and the counters tell what happened. */
+/* D8, D9, POOL-12: everything that was taken is back, and the counters tell what happened. Proves: POOL-12 D9 */
 static void check_totals(const struct sim_pool *sp)
 {
 	const struct pool_shadow *s = &sp->shadow;

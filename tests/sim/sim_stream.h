@@ -36,7 +36,7 @@ extern struct list sim_dialled;
 struct stream_watch {
 	void (*dialled)(struct stream *s);
 	void (*closed)(struct stream *s);
-	void (*moved)(struct stream *s, bool in, size_t n);	/* out with 0 bytes: an attempt */
+	void (*moved)(struct stream *s, bool in, size_t n); /* out with 0 bytes: an attempt */
 };
 extern struct stream_watch sim_watch;
 
