@@ -1,14 +1,14 @@
 /*
  * relay: moves bytes of one direction. A forwarded byte is read into the loop's scratch and written at once; only what
- * the destination refuses is kept, and the source is not read until it is gone. After some full reads in a row the
+ * the destination refuses is kept, and the source is not read until it is gone. After some large reads in a row the
  * direction is bulk: bytes then pass through a pipe in the kernel until a read comes back small.
  */
 #include "serve/serve_private.h"
 
-#define RELAY_IOV 16
-#define RELAY_BULK_AFTER 4		/* full reads in a row */
-#define RELAY_BULK_LEAVE_BYTES 16384	/* a read smaller than this ends bulk */
-#define RELAY_PIPE_BYTES (1 << 20)
+#define RELAY_IOV	  16
+#define RELAY_BULK_AFTER  4	/* large reads in a row */
+#define RELAY_LARGE_BYTES 16384 /* what a read must bring to be large; one that fills the buffer is, too */
+#define RELAY_PIPE_BYTES  (1 << 20)
 
 void flow_init(struct flow *f, struct blocks *from, uint64_t *total)
 {
@@ -23,9 +23,19 @@ void flow_clear(struct flow *f, struct loop *l)
 		splice_return(l, &f->pipe);
 }
 
+static size_t flow_kept(const struct flow *f)
+{
+	return buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0);
+}
+
 bool flow_is_empty(const struct flow *f)
 {
-	return buf_len(&f->pending) == 0 && (!f->pipe || splice_held(f->pipe) == 0);
+	return flow_kept(f) == 0;
+}
+
+uint64_t flow_delivered(const struct flow *f)
+{
+	return f->bytes - flow_kept(f);
 }
 
 static void flow_count(struct flow *f, size_t n, struct loop *l)
@@ -65,7 +75,7 @@ static enum relay_result relay_splice(struct flow *f, struct stream *from, struc
 		if (e != ERR_OK)
 			return RELAY_SINK_FAILED;
 	}
-	if (n < RELAY_BULK_LEAVE_BYTES) {
+	if (n < RELAY_LARGE_BYTES) {
 		splice_return(l, &f->pipe);
 		f->bulk = 0;
 	}
@@ -104,7 +114,7 @@ enum relay_result relay_in(struct flow *f, struct stream *from, struct stream *t
 		if (to || buf_len(&f->pending) >= high_water)
 			relay_stall(f, from, to, l);
 	}
-	f->bulk = n == cap ? f->bulk + 1 : 0;
+	f->bulk = n == cap || n >= RELAY_LARGE_BYTES ? f->bulk + 1 : 0;
 	if (to && f->bulk >= RELAY_BULK_AFTER && buf_len(&f->pending) == 0)
 		f->pipe = splice_borrow(l);
 	return RELAY_OK;
@@ -134,13 +144,15 @@ static enum err relay_flush(struct flow *f, struct stream *to)
 
 enum relay_result relay_out(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
 {
-	size_t before = buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0);
+	size_t before = flow_kept(f);
 	enum err e = relay_flush(f, to);
 
+	if (flow_kept(f) < before)
+		f->last_us = loop_now_us(l);
 	if (e != ERR_OK && e != ERR_AGAIN)
 		return RELAY_SINK_FAILED;
 	if (e == ERR_AGAIN) {
-		if (f->stalled_us == 0 || buf_len(&f->pending) + (f->pipe ? splice_held(f->pipe) : 0) < before)
+		if (f->stalled_us == 0 || flow_kept(f) < before)
 			f->stalled_us = loop_now_us(l);
 		stream_want(to, stream_wants(to) | STREAM_WANT_WRITE);
 		/* What is read from now on would overtake what waits. */
