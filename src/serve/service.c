@@ -352,7 +352,12 @@ enum err service_drain(struct service *s, bool refuse_new, int64_t timeout_us, v
 
 void service_resume(struct service *s)
 {
+	/* The brain waits for no last lease any more, so nothing else would answer. */
+	if (s->drain_done && !list_is_on(&s->drained.node))
+		service_drain_over(s, ERR_CANCELLED);
 	pool_resume(s->pool, service_now(s));
+	if (s->drain_done)
+		service_drain_over(s, ERR_CANCELLED);
 	service_run(s);
 }
 
