@@ -17,16 +17,16 @@
 #include "base/secret.h"
 
 struct cred {
-	uint64_t number;		/* 1 is the first; 0 is never used */
-	char *username;			/* NULL: none */
-	struct secret *password;	/* NULL: none */
-	atomic_uint refs;		/* private to cred.c */
+	uint64_t number;	 /* 1 is the first; 0 is never used */
+	char *username;		 /* NULL: none */
+	struct secret *password; /* NULL: none */
+	atomic_uint refs;	 /* private to cred.c */
 };
 
 /* Copies the name; takes over the caller's reference of the password. Either may be NULL. One reference. */
 struct cred *cred_new(uint64_t number, const char *username, struct secret *password);
 struct cred *cred_ref(struct cred *c);
-void cred_drop(struct cred **c);	/* nulls *c; NULL is fine */
+void cred_drop(struct cred **c); /* nulls *c; NULL is fine */
 
 /* Sources. */
 /* Written in the configuration: generation 1, for ever. As cred_new(). */

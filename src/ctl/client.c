@@ -36,7 +36,7 @@ static enum err client_fail(struct client *c, enum err e, const char *why)
 
 static enum err client_wait(struct client *c, short events)
 {
-	struct pollfd p = { .fd = c->fd, .events = events };
+	struct pollfd p = {.fd = c->fd, .events = events};
 	int64_t left_ms = (c->deadline_us - client_now_us() + 999) / 1000;
 	int n = left_ms > 0 ? poll(&p, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms) : 0;
 
@@ -59,7 +59,7 @@ static enum err client_connect(struct client *c, const struct addr *to)
 	while (connect(c->fd, &to->u.sa, to->len) != 0) {
 		if (errno == EAGAIN && client_now_us() < c->deadline_us) {
 			/* A Unix socket's queue is full; there is no event for its getting room. */
-			nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+			nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 			continue;
 		}
 		if (errno == EAGAIN)
@@ -150,12 +150,12 @@ static enum err client_parse(struct client *c, struct answer *out)
 enum err client_request(const struct addr *to, const char *method, const char *target, int64_t timeout_us,
 			struct answer *out, const char **why)
 {
-	struct client c = { .fd = -1, .deadline_us = client_now_us() + timeout_us };
-	char *request = mem_printf("%s %s HTTP/1.1\r\nHost: leased\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method,
-				   target);
+	struct client c = {.fd = -1, .deadline_us = client_now_us() + timeout_us};
+	char *request = mem_printf("%s %s HTTP/1.1\r\nHost: leased\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+				   method, target);
 	enum err e = client_connect(&c, to);
 
-	*out = (struct answer){ 0 };
+	*out = (struct answer){0};
 	if (e == ERR_OK)
 		e = client_send(&c, request);
 	if (e == ERR_OK)

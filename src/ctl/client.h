@@ -12,8 +12,8 @@
 #define CLIENT_ANSWER_MAX (256u * 1024 * 1024)
 
 struct answer {
-	int status;		/* of HTTP */
-	char *body;		/* NUL-terminated; mem_free() */
+	int status; /* of HTTP */
+	char *body; /* NUL-terminated; mem_free() */
 	size_t len;
 };
 

@@ -17,17 +17,17 @@
 #include "ctl/client.h"
 #include "ctl/show.h"
 
-#define CTL_SOCKET "/run/leased/admin.sock"
-#define CTL_TIMEOUT_US INT64_C(10000000)
+#define CTL_SOCKET	     "/run/leased/admin.sock"
+#define CTL_TIMEOUT_US	     INT64_C(10000000)
 #define CTL_DRAIN_DEFAULT_US INT64_C(30000000)
 
 enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_TIMEOUT, CTL_UNREACHABLE };
 
 struct ctl {
 	struct addr to;
-	const char *where;		/* as given */
+	const char *where; /* as given */
 	bool json, header;
-	unsigned watch_s;		/* 0: once */
+	unsigned watch_s; /* 0: once */
 };
 
 static enum ctl_exit ctl_usage(const char *text, const char *word)
@@ -37,7 +37,8 @@ static enum ctl_exit ctl_usage(const char *text, const char *word)
 }
 
 /* Sends a request; on CTL_OK *body is the answer's JSON, to be json_decref()ed. */
-static enum ctl_exit ctl_ask(const struct ctl *c, const char *method, const char *target, int64_t timeout_us, json_t **body)
+static enum ctl_exit ctl_ask(const struct ctl *c, const char *method, const char *target, int64_t timeout_us,
+			     json_t **body)
 {
 	struct answer a;
 	const char *why, *error;
@@ -121,7 +122,7 @@ static enum ctl_exit ctl_show(const struct ctl *c, int argc, char **argv)
 static enum ctl_exit ctl_snapshot(const struct ctl *c, int argc, char **argv)
 {
 	static char name[] = "snapshot";
-	char *args[] = { name };
+	char *args[] = {name};
 
 	return argc > 0 ? ctl_usage("unexpected argument", argv[0]) : ctl_show(c, 1, args);
 }
@@ -191,13 +192,13 @@ static const struct ctl_command {
 	const char *name, *arguments, *help;
 	enum ctl_exit (*run)(const struct ctl *c, int argc, char **argv);
 } ctl_commands[] = {
-	{ "show", "", NULL, ctl_show },
-	{ "snapshot", "", "the same as show snapshot", ctl_snapshot },
-	{ "drain", "[POOL] [TIMEOUT] [STOP]", "wait until nothing is leased; STOP: refuse new leases", ctl_drain },
-	{ "resume", "[POOL]", "lease again after drain", ctl_resume },
-	{ "shutdown", "[GRACEFUL|IMMEDIATE]", "end the daemon", ctl_shutdown },
-	{ "ping", "", "see whether the daemon answers", ctl_ping },
-	{ "help", "", "print this", ctl_help },
+	{"show", "", NULL, ctl_show},
+	{"snapshot", "", "the same as show snapshot", ctl_snapshot},
+	{"drain", "[POOL] [TIMEOUT] [STOP]", "wait until nothing is leased; STOP: refuse new leases", ctl_drain},
+	{"resume", "[POOL]", "lease again after drain", ctl_resume},
+	{"shutdown", "[GRACEFUL|IMMEDIATE]", "end the daemon", ctl_shutdown},
+	{"ping", "", "see whether the daemon answers", ctl_ping},
+	{"help", "", "print this", ctl_help},
 };
 
 #define CTL_COMMANDS (sizeof(ctl_commands) / sizeof(ctl_commands[0]))
@@ -252,12 +253,15 @@ int main(int argc, char **argv)
 {
 	enum { ONLY_LONG = 256, OPT_JSON, OPT_NO_HEADER, OPT_WATCH };
 	static const struct option options[] = {
-		{ "socket", required_argument, NULL, 's' }, { "json", no_argument, NULL, OPT_JSON },
-		{ "no-header", no_argument, NULL, OPT_NO_HEADER }, { "watch", required_argument, NULL, OPT_WATCH },
-		{ "version", no_argument, NULL, 'V' },		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{"socket", required_argument, NULL, 's'},
+		{"json", no_argument, NULL, OPT_JSON},
+		{"no-header", no_argument, NULL, OPT_NO_HEADER},
+		{"watch", required_argument, NULL, OPT_WATCH},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
-	struct ctl c = { .where = CTL_SOCKET, .header = true };
+	struct ctl c = {.where = CTL_SOCKET, .header = true};
 	int letter;
 
 	while ((letter = getopt_long(argc, argv, "s:Vh", options, NULL)) != -1) {

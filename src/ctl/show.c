@@ -4,7 +4,7 @@
 #include <strings.h>
 
 #define SHOW_SUMMARY "/status.json"
-#define SHOW_FULL "/status.json?full=1"
+#define SHOW_FULL    "/status.json?full=1"
 
 static int64_t show_int(const json_t *o, const char *key)
 {
@@ -31,18 +31,19 @@ static const struct show_group {
 	const char *key;
 	const char *const states[5];
 } show_groups[] = {
-	{ "sv_active", { "leased", NULL } },
-	{ "sv_idle", { "idle", NULL } },
-	{ "sv_tested", { "probing", "cleaning", "reauth", NULL } },
-	{ "sv_login", { "dialing", "securing", "login", "denied", NULL } },
-	{ "sv_closing", { "closing", NULL } },
+	{"sv_active", {"leased", NULL}},
+	{"sv_idle", {"idle", NULL}},
+	{"sv_tested", {"probing", "cleaning", "reauth", NULL}},
+	{"sv_login", {"dialing", "securing", "login", "denied", NULL}},
+	{"sv_closing", {"closing", NULL}},
 };
 
 #define SHOW_GROUPS (sizeof(show_groups) / sizeof(show_groups[0]))
 
 static json_t *show_pool_row(const json_t *pool)
 {
-	const json_t *clients = json_object_get(pool, "clients"), *servers = json_object_get(pool, "servers"), *server;
+	const json_t *clients = json_object_get(pool, "clients"), *servers = json_object_get(pool, "servers"),
+		     *server;
 	int64_t wait = show_int(pool, "oldest_wait_us"), backoff = 0;
 	json_t *row = json_object();
 	size_t i;
@@ -54,12 +55,10 @@ static json_t *show_pool_row(const json_t *pool)
 	for (size_t g = 0; g < SHOW_GROUPS; g++) {
 		int64_t n = 0;
 
-		json_array_foreach(servers, i, server)
-			n += show_states(server, show_groups[g].states);
+		json_array_foreach(servers, i, server) n += show_states(server, show_groups[g].states);
 		show_set(row, show_groups[g].key, n);
 	}
-	json_array_foreach(servers, i, server)
-		backoff += !json_is_true(json_object_get(server, "up"));
+	json_array_foreach(servers, i, server) backoff += !json_is_true(json_object_get(server, "up"));
 	show_set(row, "sv_backoff", backoff);
 	show_set(row, "maxwait", wait / 1000000);
 	show_set(row, "maxwait_us", wait % 1000000);
@@ -88,15 +87,16 @@ static json_t *show_members(const json_t *status, const char *key)
 	size_t i, k;
 
 	json_array_foreach(json_object_get(status, "pools"), i, pool)
-		json_array_foreach(json_object_get(pool, key), k, member) {
-			row = json_object();
-			json_object_set(row, "pool", json_object_get(pool, "name"));
-			if (json_is_object(member))
-				json_object_update(row, member);
-			else
-				json_object_set(row, "address", member);
-			json_array_append_new(rows, row);
-		}
+		json_array_foreach(json_object_get(pool, key), k, member)
+	{
+		row = json_object();
+		json_object_set(row, "pool", json_object_get(pool, "name"));
+		if (json_is_object(member))
+			json_object_update(row, member);
+		else
+			json_object_set(row, "address", member);
+		json_array_append_new(rows, row);
+	}
 	return rows;
 }
 
@@ -105,9 +105,8 @@ static json_t *show_servers(const json_t *status)
 	json_t *rows = show_members(status, "servers"), *row;
 	size_t i;
 
-	json_array_foreach(rows, i, row)
-		for (size_t g = 0; g < SHOW_GROUPS; g++)
-			show_set(row, show_groups[g].key, show_states(row, show_groups[g].states));
+	json_array_foreach(rows, i, row) for (size_t g = 0; g < SHOW_GROUPS; g++)
+		show_set(row, show_groups[g].key, show_states(row, show_groups[g].states));
 	return rows;
 }
 
@@ -132,7 +131,8 @@ static json_t *show_limits(const json_t *status)
 	const json_t *v;
 	const char *key;
 
-	json_object_foreach(json_object_get(status, "limits"), key, v) {
+	json_object_foreach(json_object_get(status, "limits"), key, v)
+	{
 		row = json_object();
 		json_object_set_new(row, "limit", json_string(key));
 		json_object_set_new(row, "value", json_deep_copy(v));
@@ -160,12 +160,12 @@ static json_t *show_stats(const json_t *status)
 	size_t i;
 
 	json_array_foreach(json_object_get(status, "pools"), i, pool)
-		json_object_foreach(json_object_get(pool, "stats"), key, stat) {
-			if (!json_is_object(stat))
-				show_stat(rows, pool, key, "-", stat);
-			json_object_foreach(stat, of, value)
-				show_stat(rows, pool, key, of, value);
-		}
+		json_object_foreach(json_object_get(pool, "stats"), key, stat)
+	{
+		if (!json_is_object(stat))
+			show_stat(rows, pool, key, "-", stat);
+		json_object_foreach(stat, of, value) show_stat(rows, pool, key, of, value);
+	}
 	return rows;
 }
 
@@ -198,78 +198,107 @@ static json_t *show_workers(const json_t *status)
 }
 
 static const struct column show_pools_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "cl_active", "cl_active", COLUMN_PLAIN },
-	{ "cl_waiting", "cl_waiting", COLUMN_PLAIN }, { "cl_idle", "cl_idle", COLUMN_PLAIN },
-	{ "sv_active", "sv_active", COLUMN_PLAIN }, { "sv_idle", "sv_idle", COLUMN_PLAIN },
-	{ "sv_tested", "sv_tested", COLUMN_PLAIN }, { "sv_login", "sv_login", COLUMN_PLAIN },
-	{ "sv_backoff", "sv_backoff", COLUMN_PLAIN }, { "maxwait", "maxwait", COLUMN_PLAIN },
-	{ "maxwait_us", "maxwait_us", COLUMN_PLAIN }, { "why", "why", COLUMN_PLAIN },
-	{ "draining", "draining", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},
+	{"cl_active", "cl_active", COLUMN_PLAIN},
+	{"cl_waiting", "cl_waiting", COLUMN_PLAIN},
+	{"cl_idle", "cl_idle", COLUMN_PLAIN},
+	{"sv_active", "sv_active", COLUMN_PLAIN},
+	{"sv_idle", "sv_idle", COLUMN_PLAIN},
+	{"sv_tested", "sv_tested", COLUMN_PLAIN},
+	{"sv_login", "sv_login", COLUMN_PLAIN},
+	{"sv_backoff", "sv_backoff", COLUMN_PLAIN},
+	{"maxwait", "maxwait", COLUMN_PLAIN},
+	{"maxwait_us", "maxwait_us", COLUMN_PLAIN},
+	{"why", "why", COLUMN_PLAIN},
+	{"draining", "draining", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_servers_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "server", "name", COLUMN_PLAIN }, { "up", "up", COLUMN_PLAIN },
-	{ "retry_in", "retry_in_us", COLUMN_DURATION }, { "failures", "failures", COLUMN_PLAIN },
-	{ "last_error", "last_error", COLUMN_PLAIN }, { "max_size", "max_size", COLUMN_PLAIN },
-	{ "sv_active", "sv_active", COLUMN_PLAIN }, { "sv_idle", "sv_idle", COLUMN_PLAIN },
-	{ "sv_tested", "sv_tested", COLUMN_PLAIN }, { "sv_login", "sv_login", COLUMN_PLAIN },
-	{ "sv_closing", "sv_closing", COLUMN_PLAIN }, { "addresses", "addresses", COLUMN_LIST },
-	{ NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},
+	{"server", "name", COLUMN_PLAIN},
+	{"up", "up", COLUMN_PLAIN},
+	{"retry_in", "retry_in_us", COLUMN_DURATION},
+	{"failures", "failures", COLUMN_PLAIN},
+	{"last_error", "last_error", COLUMN_PLAIN},
+	{"max_size", "max_size", COLUMN_PLAIN},
+	{"sv_active", "sv_active", COLUMN_PLAIN},
+	{"sv_idle", "sv_idle", COLUMN_PLAIN},
+	{"sv_tested", "sv_tested", COLUMN_PLAIN},
+	{"sv_login", "sv_login", COLUMN_PLAIN},
+	{"sv_closing", "sv_closing", COLUMN_PLAIN},
+	{"addresses", "addresses", COLUMN_LIST},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_clients_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "id", "id", COLUMN_PLAIN }, { "state", "state", COLUMN_PLAIN },
-	{ "peer", "peer", COLUMN_PLAIN }, { "age", "age_us", COLUMN_DURATION },
-	{ "upstream", "upstream", COLUMN_PLAIN }, { "bytes_in", "bytes_in", COLUMN_PLAIN },
-	{ "bytes_out", "bytes_out", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},
+	{"id", "id", COLUMN_PLAIN},
+	{"state", "state", COLUMN_PLAIN},
+	{"peer", "peer", COLUMN_PLAIN},
+	{"age", "age_us", COLUMN_DURATION},
+	{"upstream", "upstream", COLUMN_PLAIN},
+	{"bytes_in", "bytes_in", COLUMN_PLAIN},
+	{"bytes_out", "bytes_out", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_snapshot_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "id", "id", COLUMN_PLAIN }, { "server", "server", COLUMN_PLAIN },
-	{ "address", "address", COLUMN_PLAIN }, { "state", "state", COLUMN_PLAIN },
-	{ "in_use", "in_use", COLUMN_PLAIN }, { "age", "age_us", COLUMN_DURATION },
-	{ "idle", "idle_us", COLUMN_DURATION }, { "leases", "leases", COLUMN_PLAIN },
-	{ "close_needed", "close_needed", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},	    {"id", "id", COLUMN_PLAIN},
+	{"server", "server", COLUMN_PLAIN}, {"address", "address", COLUMN_PLAIN},
+	{"state", "state", COLUMN_PLAIN},   {"in_use", "in_use", COLUMN_PLAIN},
+	{"age", "age_us", COLUMN_DURATION}, {"idle", "idle_us", COLUMN_DURATION},
+	{"leases", "leases", COLUMN_PLAIN}, {"close_needed", "close_needed", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_listeners_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "address", "address", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},
+	{"address", "address", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_limits_columns[] = {
-	{ "limit", "limit", COLUMN_PLAIN }, { "value", "value", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"limit", "limit", COLUMN_PLAIN},
+	{"value", "value", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_stats_columns[] = {
-	{ "pool", "pool", COLUMN_PLAIN }, { "stat", "stat", COLUMN_PLAIN }, { "of", "of", COLUMN_PLAIN },
-	{ "value", "value", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"pool", "pool", COLUMN_PLAIN},	  {"stat", "stat", COLUMN_PLAIN}, {"of", "of", COLUMN_PLAIN},
+	{"value", "value", COLUMN_PLAIN}, {NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_version_columns[] = {
-	{ "version", "version", COLUMN_PLAIN }, { NULL, NULL, COLUMN_PLAIN },
+	{"version", "version", COLUMN_PLAIN},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_state_columns[] = {
-	{ "state", "state", COLUMN_PLAIN }, { "pid", "pid", COLUMN_PLAIN }, { "uptime", "uptime_us", COLUMN_DURATION },
-	{ NULL, NULL, COLUMN_PLAIN },
+	{"state", "state", COLUMN_PLAIN},
+	{"pid", "pid", COLUMN_PLAIN},
+	{"uptime", "uptime_us", COLUMN_DURATION},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct column show_workers_columns[] = {
-	{ "worker", "id", COLUMN_PLAIN }, { "loop_lag_max", "loop_lag_max_us", COLUMN_DURATION },
-	{ "pools", "pools", COLUMN_LIST }, { NULL, NULL, COLUMN_PLAIN },
+	{"worker", "id", COLUMN_PLAIN},
+	{"loop_lag_max", "loop_lag_max_us", COLUMN_DURATION},
+	{"pools", "pools", COLUMN_LIST},
+	{NULL, NULL, COLUMN_PLAIN},
 };
 
 static const struct show show_table[] = {
-	{ "pools", SHOW_SUMMARY, show_pools_columns, show_pools, "clients and upstream connections of each pool" },
-	{ "servers", SHOW_SUMMARY, show_servers_columns, show_servers, "each pool's servers and their health" },
-	{ "clients", SHOW_FULL, show_clients_columns, show_clients, "every client" },
-	{ "snapshot", SHOW_FULL, show_snapshot_columns, show_snapshot, "every upstream connection" },
-	{ "listeners", SHOW_SUMMARY, show_listeners_columns, show_listeners, "the addresses listened on" },
-	{ "limits", SHOW_SUMMARY, show_limits_columns, show_limits, "limits of the process and what is used of them" },
-	{ "stats", SHOW_SUMMARY, show_stats_columns, show_stats, "counters and times of each pool" },
-	{ "workers", SHOW_SUMMARY, show_workers_columns, show_workers, "threads and the pools they serve" },
-	{ "state", SHOW_SUMMARY, show_state_columns, show_state, "whether the daemon runs or drains" },
-	{ "version", SHOW_SUMMARY, show_version_columns, show_version, "the daemon's version" },
+	{"pools", SHOW_SUMMARY, show_pools_columns, show_pools, "clients and upstream connections of each pool"},
+	{"servers", SHOW_SUMMARY, show_servers_columns, show_servers, "each pool's servers and their health"},
+	{"clients", SHOW_FULL, show_clients_columns, show_clients, "every client"},
+	{"snapshot", SHOW_FULL, show_snapshot_columns, show_snapshot, "every upstream connection"},
+	{"listeners", SHOW_SUMMARY, show_listeners_columns, show_listeners, "the addresses listened on"},
+	{"limits", SHOW_SUMMARY, show_limits_columns, show_limits, "limits of the process and what is used of them"},
+	{"stats", SHOW_SUMMARY, show_stats_columns, show_stats, "counters and times of each pool"},
+	{"workers", SHOW_SUMMARY, show_workers_columns, show_workers, "threads and the pools they serve"},
+	{"state", SHOW_SUMMARY, show_state_columns, show_state, "whether the daemon runs or drains"},
+	{"version", SHOW_SUMMARY, show_version_columns, show_version, "the daemon's version"},
 };
 
 #define SHOW_COUNT (sizeof(show_table) / sizeof(show_table[0]))

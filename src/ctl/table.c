@@ -15,8 +15,10 @@ static char *table_list(const json_t *v)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(v, i, item) {
-		char *longer = mem_printf("%s%s%s", out, i ? "," : "", json_is_string(item) ? json_string_value(item) : "?");
+	json_array_foreach(v, i, item)
+	{
+		char *longer = mem_printf("%s%s%s", out, i ? "," : "",
+					  json_is_string(item) ? json_string_value(item) : "?");
 
 		mem_free(out);
 		out = longer;
@@ -77,8 +79,8 @@ static void table_line(const struct column *columns, char *const *cells, const i
 void table_print(const struct column *columns, const json_t *rows, bool header)
 {
 	size_t n_rows = json_array_size(rows), n = 0;
-	int widths[TABLE_COLUMNS] = { 0 };
-	bool right[TABLE_COLUMNS] = { false };
+	int widths[TABLE_COLUMNS] = {0};
+	bool right[TABLE_COLUMNS] = {false};
 	char *titles[TABLE_COLUMNS], **cells;
 
 	while (columns[n].title)

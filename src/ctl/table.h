@@ -10,7 +10,7 @@
 enum column_kind { COLUMN_PLAIN, COLUMN_DURATION, COLUMN_LIST };
 
 struct column {
-	const char *title, *key;	/* title NULL: end of the table */
+	const char *title, *key; /* title NULL: end of the table */
 	enum column_kind kind;
 };
 

@@ -13,7 +13,7 @@
 #ifdef HAVE_SYSTEMD
 
 struct activate {
-	int n;			/* passed sockets: SD_LISTEN_FDS_START and up */
+	int n; /* passed sockets: SD_LISTEN_FDS_START and up */
 	char **names;
 	bool *taken;
 };
@@ -71,7 +71,7 @@ static enum err activate_match(struct activate *a, struct setup *s, char **why)
 
 enum err activate_sockets(struct setup *s, char **why)
 {
-	struct activate a = { 0 };
+	struct activate a = {0};
 	enum err e;
 
 	a.n = sd_listen_fds_with_names(1, &a.names);

@@ -13,6 +13,6 @@
 enum err admin_open(struct control *c, struct admin **out, char **why) MUST_CHECK;
 /* No call of it may be under way. NULL is fine. */
 void admin_close(struct admin **a);
-bool admin_busy(const struct admin *a);		/* an answer is still to leave; NULL: no */
+bool admin_busy(const struct admin *a); /* an answer is still to leave; NULL: no */
 
 #endif

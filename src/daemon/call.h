@@ -21,19 +21,19 @@ enum msg {
 };
 
 struct call {
-	struct message m;		/* m.kind is an enum msg */
-	struct node node;		/* on the control thread's list while under way */
+	struct message m; /* m.kind is an enum msg */
+	struct node node; /* on the control thread's list while under way */
 	void (*answered)(struct call *c);
 	void *arg;
 	/* question */
-	size_t pool;			/* DRAIN, RESUME: index into the worker's pools */
-	bool refuse_new;		/* DRAIN */
-	int64_t timeout_us;		/* DRAIN */
-	enum snap_for snap_for;		/* SNAPSHOT */
-	bool full;			/* SNAPSHOT: with connections and clients */
+	size_t pool;		/* DRAIN, RESUME: index into the worker's pools */
+	bool refuse_new;	/* DRAIN */
+	int64_t timeout_us;	/* DRAIN */
+	enum snap_for snap_for; /* SNAPSHOT */
+	bool full;		/* SNAPSHOT: with connections and clients */
 	/* answer */
 	enum err err;
-	struct snap *snap;		/* the caller frees it */
+	struct snap *snap; /* the caller frees it */
 };
 
 #endif

@@ -11,12 +11,12 @@
 #include "daemon/gather.h"
 #include "daemon/statsline.h"
 
-#define CONTROL_TICK_US 1000000
-#define CONTROL_LINGER_US 250000	/* for the last answers of the admin interface */
+#define CONTROL_TICK_US	       1000000
+#define CONTROL_LINGER_US      250000 /* for the last answers of the admin interface */
 #define CONTROL_LINGER_STEP_US 5000
-#define CONTROL_KILL_US 5000000		/* what a worker may take to close everything */
+#define CONTROL_KILL_US	       5000000 /* what a worker may take to close everything */
 
-static const int control_signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2 };
+static const int control_signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
 void control_call(struct control *c, struct control_worker *w, struct call *call)
 {
@@ -77,7 +77,7 @@ static void control_stop_workers(struct control *c)
 	for (size_t i = 0; i < c->n_workers; i++) {
 		struct control_worker *w = &c->workers[i];
 
-		w->stop = (struct call){ .m.kind = MSG_STOP, .answered = control_on_stopped, .arg = c };
+		w->stop = (struct call){.m.kind = MSG_STOP, .answered = control_on_stopped, .arg = c};
 		control_call(c, w, &w->stop);
 	}
 }
@@ -87,7 +87,7 @@ static void control_kill_workers(struct control *c)
 	for (size_t i = 0; i < c->n_workers; i++) {
 		struct control_worker *w = &c->workers[i];
 
-		w->kill = (struct call){ .m.kind = MSG_KILL, .answered = control_answer_ignored };
+		w->kill = (struct call){.m.kind = MSG_KILL, .answered = control_answer_ignored};
 		control_call(c, w, &w->kill);
 	}
 }
@@ -174,7 +174,7 @@ static void control_on_watchdog(void *arg)
 
 		if (list_is_on(&w->ping.node))
 			continue;
-		w->ping = (struct call){ .m.kind = MSG_PING, .answered = control_answer_ignored };
+		w->ping = (struct call){.m.kind = MSG_PING, .answered = control_answer_ignored};
 		control_call(c, w, &w->ping);
 	}
 	timer_set(c->loop, &c->watchdog, loop_now_us(c->loop) + c->notify.watchdog_us / 3);
@@ -219,7 +219,7 @@ static int64_t control_unix_us(void)
 /* Every signal is blocked here before the first thread, so that only the control thread's signalfd gets them. */
 static void control_block_signals(void)
 {
-	static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF };
+	static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGPROF};
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -231,7 +231,7 @@ static void control_block_signals(void)
 
 enum err control_open(struct control *c, const struct conf *conf, struct setup *setup, const struct limits *l)
 {
-	*c = (struct control){ .conf = conf, .setup = setup, .limits = *l, .notify.fd = -1 };
+	*c = (struct control){.conf = conf, .setup = setup, .limits = *l, .notify.fd = -1};
 	list_init(&c->calls);
 	timer_init(&c->tick, control_on_tick, c);
 	timer_init(&c->watchdog, control_on_watchdog, c);

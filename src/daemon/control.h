@@ -42,16 +42,17 @@ struct control {
 	struct admin *admin;
 	struct control_worker *workers;
 	size_t n_workers;
-	struct list calls;		/* under way */
+	struct list calls; /* under way */
 	struct notify notify;
 	struct timer tick, watchdog, deadline, linger;
 	int64_t started_us, start_unix_us, stats_due_us, linger_until_us;
-	struct stat last_stats;		/* totals at the last stats line */
+	struct stat last_stats; /* totals at the last stats line */
 	bool line_asked;
 };
 
 /* Loop, signals, budget and mailbox; the workers come after. ERR_OS: no descriptors. */
-enum err control_open(struct control *c, const struct conf *conf, struct setup *setup, const struct limits *l) MUST_CHECK;
+enum err control_open(struct control *c, const struct conf *conf, struct setup *setup,
+		      const struct limits *l) MUST_CHECK;
 /* Everything runs: until the end. */
 void control_run(struct control *c);
 /* Joins and frees the workers and all else; fine at any stage after control_open(). */

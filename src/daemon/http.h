@@ -15,16 +15,16 @@
 #include "io/loop.h"
 
 #define HTTP_CONNECTIONS 16
-#define HTTP_MAX_BYTES 8192
-#define HTTP_TIMEOUT_S 5
+#define HTTP_MAX_BYTES	 8192
+#define HTTP_TIMEOUT_S	 5
 
 struct http;
 struct http_request;
 
 struct http_opts {
 	struct addr addr;
-	unsigned mode;		/* of a Unix socket */
-	int64_t gid;		/* -1: leave */
+	unsigned mode; /* of a Unix socket */
+	int64_t gid;   /* -1: leave */
 };
 
 typedef void http_fn(void *arg, struct http_request *r);
@@ -39,9 +39,9 @@ bool http_busy(const struct http *h);
 
 const char *http_path(const struct http_request *r);
 bool http_is_post(const struct http_request *r);
-const char *http_param(const struct http_request *r, const char *name);	/* of the query; NULL: absent */
-bool http_allowed(const struct http_request *r);	/* may ask anything at all */
-bool http_may_control(const struct http_request *r);	/* may change anything */
+const char *http_param(const struct http_request *r, const char *name); /* of the query; NULL: absent */
+bool http_allowed(const struct http_request *r);			/* may ask anything at all */
+bool http_may_control(const struct http_request *r);			/* may change anything */
 /* Answers and gives the request back; nulls *r. The body is copied. */
 void http_reply(struct http_request **r, int status, const char *type, const char *body, size_t len);
 

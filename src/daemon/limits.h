@@ -15,15 +15,15 @@
 #include "conf/conf.h"
 #include "pool/permit.h"
 
-#define LIMITS_OURS 50		/* files, loops, name servers, pipes */
-#define LIMITS_ADMIN 16		/* admin connections */
+#define LIMITS_OURS  50 /* files, loops, name servers, pipes */
+#define LIMITS_ADMIN 16 /* admin connections */
 
 struct limits {
-	int64_t nofile, hard;	/* -1: not known */
-	int64_t reserved;	/* LIMITS_OURS + listeners + max_clients + LIMITS_ADMIN */
+	int64_t nofile, hard; /* -1: not known */
+	int64_t reserved;     /* LIMITS_OURS + listeners + max_clients + LIMITS_ADMIN */
 	int max_clients;
 	int max_upstream;
-	int64_t asked_upstream;	/* limits.max_upstream as configured */
+	int64_t asked_upstream; /* limits.max_upstream as configured */
 	bool lowered;		/* max_clients is less than its default */
 };
 

@@ -14,11 +14,12 @@ struct metrics {
 	size_t n;
 };
 
-#define metrics_each_pool(m, p)                                                                                       \
-	for (size_t i_##p = 0; i_##p < (m)->n; i_##p++)                                                               \
-		for (const struct snap_pool *p = (m)->v[i_##p]->pools; p < (m)->v[i_##p]->pools + (m)->v[i_##p]->n_pools; p++)
+#define metrics_each_pool(m, p)                                                                                      \
+	for (size_t i_##p = 0; i_##p < (m)->n; i_##p++)                                                              \
+		for (const struct snap_pool *p = (m)->v[i_##p]->pools;                                               \
+		     p < (m)->v[i_##p]->pools + (m)->v[i_##p]->n_pools; p++)
 
-#define metrics_each_server(p, s) \
+#define metrics_each_server(p, s)                                                                                    \
 	for (const struct snap_server *s = (p)->servers; s < (p)->servers + (p)->n_servers; s++)
 
 static void metrics_head(struct metrics *m, const char *name, const char *suffix, const char *type, const char *help)
@@ -47,7 +48,8 @@ static void metrics_pool(struct metrics *m, const char *name, const char *suffix
 	metrics_label(m, "{", "pool", p->name);
 }
 
-static void metrics_server(struct metrics *m, const char *name, const struct snap_pool *p, const struct snap_server *s)
+static void metrics_server(struct metrics *m, const char *name, const struct snap_pool *p,
+			   const struct snap_server *s)
 {
 	metrics_pool(m, name, "", p);
 	metrics_label(m, ",", "server", s->view.name);
@@ -105,37 +107,37 @@ static void metrics_hist(struct metrics *m, const char *name, const struct snap_
 
 static void metrics_gauge_client_count(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p)
-		for (int i = 0; i < CLIENT_STATES; i++) {
-			metrics_pool(m, name, "", p);
-			metrics_label(m, ",", "state", client_state_name((enum client_state)i));
-			metrics_u64(m, p->clients[i]);
-		}
+	metrics_each_pool(m, p) for (int i = 0; i < CLIENT_STATES; i++)
+	{
+		metrics_pool(m, name, "", p);
+		metrics_label(m, ",", "state", client_state_name((enum client_state)i));
+		metrics_u64(m, p->clients[i]);
+	}
 }
 
 static void metrics_gauge_upstream_count(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p)
-		metrics_each_server(p, s)
-			for (int i = 0; i < UP_STATES; i++) {
-				metrics_server(m, name, p, s);
-				metrics_label(m, ",", "state", up_state_name((enum up_state)i));
-				metrics_u64(m, s->view.by_state[i]);
-			}
+	metrics_each_pool(m, p) metrics_each_server(p, s) for (int i = 0; i < UP_STATES; i++)
+	{
+		metrics_server(m, name, p, s);
+		metrics_label(m, ",", "state", up_state_name((enum up_state)i));
+		metrics_u64(m, s->view.by_state[i]);
+	}
 }
 
 static void metrics_gauge_upstream_max(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p)
-		metrics_each_server(p, s) {
-			metrics_server(m, name, p, s);
-			metrics_u64(m, (uint64_t)s->view.max_size);
-		}
+	metrics_each_pool(m, p) metrics_each_server(p, s)
+	{
+		metrics_server(m, name, p, s);
+		metrics_u64(m, (uint64_t)s->view.max_size);
+	}
 }
 
 static void metrics_gauge_waiters(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p) {
+	metrics_each_pool(m, p)
+	{
 		metrics_pool(m, name, "", p);
 		metrics_u64(m, p->waiters);
 	}
@@ -143,7 +145,8 @@ static void metrics_gauge_waiters(struct metrics *m, const char *name)
 
 static void metrics_gauge_oldest_wait(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p) {
+	metrics_each_pool(m, p)
+	{
 		metrics_pool(m, name, "", p);
 		metrics_seconds(m, p->oldest_wait_us);
 	}
@@ -151,25 +154,26 @@ static void metrics_gauge_oldest_wait(struct metrics *m, const char *name)
 
 static void metrics_gauge_server_up(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p)
-		metrics_each_server(p, s) {
-			metrics_server(m, name, p, s);
-			metrics_u64(m, s->view.up);
-		}
+	metrics_each_pool(m, p) metrics_each_server(p, s)
+	{
+		metrics_server(m, name, p, s);
+		metrics_u64(m, s->view.up);
+	}
 }
 
 static void metrics_gauge_server_backoff(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p)
-		metrics_each_server(p, s) {
-			metrics_server(m, name, p, s);
-			metrics_seconds(m, s->view.retry_in_us > 0 ? s->view.retry_in_us : 0);
-		}
+	metrics_each_pool(m, p) metrics_each_server(p, s)
+	{
+		metrics_server(m, name, p, s);
+		metrics_seconds(m, s->view.retry_in_us > 0 ? s->view.retry_in_us : 0);
+	}
 }
 
 static void metrics_gauge_upstream_servers(struct metrics *m, const char *name)
 {
-	metrics_each_pool(m, p) {
+	metrics_each_pool(m, p)
+	{
 		metrics_pool(m, name, "", p);
 		metrics_u64(m, p->n_servers);
 	}
@@ -179,8 +183,7 @@ static int64_t metrics_total(const struct metrics *m, enum up_state s)
 {
 	size_t n = 0;
 
-	metrics_each_pool(m, p)
-		n += snap_pool_upstreams(p, s);
+	metrics_each_pool(m, p) n += snap_pool_upstreams(p, s);
 	return (int64_t)n;
 }
 
@@ -241,34 +244,33 @@ static void metrics_gauge_log_dropped(struct metrics *m, const char *name)
 }
 
 /* One function per row, so that none of them is long. */
-#define COUNTER(id, name, labels, help)                                                                               \
-	static void metrics_write_##id(struct metrics *m)                                                             \
-	{                                                                                                             \
-		metrics_head(m, name, "_total", "counter", help);                                                     \
-		metrics_each_pool(m, p) {                                                                             \
-			metrics_pool(m, name, "_total", p);                                                           \
-			metrics_u64(m, p->stat.id);                                                                   \
-		}                                                                                                     \
+#define COUNTER(id, name, labels, help)                                                                              \
+	static void metrics_write_##id(struct metrics *m)                                                            \
+	{                                                                                                            \
+		metrics_head(m, name, "_total", "counter", help);                                                    \
+		metrics_each_pool(m, p)                                                                              \
+		{                                                                                                    \
+			metrics_pool(m, name, "_total", p);                                                          \
+			metrics_u64(m, p->stat.id);                                                                  \
+		}                                                                                                    \
 	}
-#define COUNTER_BY_ERR(id, name, label, help)                                                                         \
-	static void metrics_write_##id(struct metrics *m)                                                             \
-	{                                                                                                             \
-		metrics_head(m, name, "_total", "counter", help);                                                     \
-		metrics_each_pool(m, p)                                                                               \
-			metrics_by_err(m, name, label, p, p->stat.id);                                                \
+#define COUNTER_BY_ERR(id, name, label, help)                                                                        \
+	static void metrics_write_##id(struct metrics *m)                                                            \
+	{                                                                                                            \
+		metrics_head(m, name, "_total", "counter", help);                                                    \
+		metrics_each_pool(m, p) metrics_by_err(m, name, label, p, p->stat.id);                               \
 	}
-#define HISTOGRAM(id, name, help)                                                                                     \
-	static void metrics_write_##id(struct metrics *m)                                                             \
-	{                                                                                                             \
-		metrics_head(m, name, "_seconds", "histogram", help);                                                 \
-		metrics_each_pool(m, p)                                                                               \
-			metrics_hist(m, name, p, &p->stat.id);                                                        \
+#define HISTOGRAM(id, name, help)                                                                                    \
+	static void metrics_write_##id(struct metrics *m)                                                            \
+	{                                                                                                            \
+		metrics_head(m, name, "_seconds", "histogram", help);                                                \
+		metrics_each_pool(m, p) metrics_hist(m, name, p, &p->stat.id);                                       \
 	}
-#define GAUGE(id, name, labels, help)                                                                                 \
-	static void metrics_write_##id(struct metrics *m)                                                             \
-	{                                                                                                             \
-		metrics_head(m, name, "", "gauge", help);                                                             \
-		metrics_gauge_##id(m, name);                                                                          \
+#define GAUGE(id, name, labels, help)                                                                                \
+	static void metrics_write_##id(struct metrics *m)                                                            \
+	{                                                                                                            \
+		metrics_head(m, name, "", "gauge", help);                                                            \
+		metrics_gauge_##id(m, name);                                                                         \
 	}
 #include "base/metrics.def"
 #undef COUNTER
@@ -277,10 +279,10 @@ static void metrics_gauge_log_dropped(struct metrics *m, const char *name)
 #undef GAUGE
 
 static void (*const metrics_rows[])(struct metrics *) = {
-#define COUNTER(id, name, labels, help) metrics_write_##id,
+#define COUNTER(id, name, labels, help)	      metrics_write_##id,
 #define COUNTER_BY_ERR(id, name, label, help) metrics_write_##id,
-#define HISTOGRAM(id, name, help) metrics_write_##id,
-#define GAUGE(id, name, labels, help) metrics_write_##id,
+#define HISTOGRAM(id, name, help)	      metrics_write_##id,
+#define GAUGE(id, name, labels, help)	      metrics_write_##id,
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY_ERR
@@ -290,7 +292,7 @@ static void (*const metrics_rows[])(struct metrics *) = {
 
 char *metrics_text(const struct snap_process *process, struct snap *const *v, size_t n, size_t *len)
 {
-	struct metrics m = { .process = process, .v = v, .n = n };
+	struct metrics m = {.process = process, .v = v, .n = n};
 	char *text = NULL, *out;
 
 	*len = 0;

@@ -38,7 +38,7 @@ void notify_open(struct notify *n)
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t len = path ? strlen(path) : 0;
 
-	*n = (struct notify){ .fd = -1 };
+	*n = (struct notify){.fd = -1};
 	if (len < 2 || (path[0] != '/' && path[0] != '@'))
 		return;
 	if (len >= sizeof(n->to.u.un.sun_path)) {

@@ -13,9 +13,9 @@
 #include "base/addr.h"
 
 struct notify {
-	int fd;			/* -1: nobody to tell */
+	int fd; /* -1: nobody to tell */
 	struct addr to;
-	int64_t watchdog_us;	/* 0: no watchdog wanted */
+	int64_t watchdog_us; /* 0: no watchdog wanted */
 	bool ready_pending;
 };
 
@@ -23,7 +23,7 @@ void notify_open(struct notify *n);
 void notify_close(struct notify *n);
 void notify_ready(struct notify *n);
 void notify_retry(struct notify *n);
-void notify_reloading(struct notify *n);	/* notify_ready() ends it */
+void notify_reloading(struct notify *n); /* notify_ready() ends it */
 void notify_stopping(struct notify *n);
 void notify_watchdog(struct notify *n);
 void notify_status(struct notify *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

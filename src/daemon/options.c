@@ -11,28 +11,28 @@
 enum { OPTIONS_ONLY_LONG = 256 };
 
 /* OPTION(long name, letter, argument, help) */
-#define OPTIONS_TABLE                                                                                                 \
+#define OPTIONS_TABLE                                                                                                \
 	OPTION("config", 'c', "FILE", "configuration file (default " OPTIONS_DEFAULT_FILE ", or $LEASED_CONFIG)")    \
-	OPTION("test", 't', NULL, "check the configuration and exit")                                                 \
-	OPTION("test-connect", 'T', NULL, "also connect to, log in to and check every server, and exit")              \
-	OPTION("dump-config", OPTIONS_ONLY_LONG + OPTIONS_DUMP, NULL, "print the effective configuration and exit")   \
-	OPTION("limits", OPTIONS_ONLY_LONG + OPTIONS_LIMITS, NULL, "print every key with its limits and exit")        \
-	OPTION("print-sample", OPTIONS_ONLY_LONG + OPTIONS_SAMPLE, NULL, "print a sample configuration and exit")     \
-	OPTION("print-man", OPTIONS_ONLY_LONG + OPTIONS_MAN, NULL, "print the keys for the manual and exit")          \
-	OPTION("daemonize", 'd', NULL, "go to the background when ready")                                             \
-	OPTION("pid-file", 'p', "FILE", "write the process id to FILE")                                               \
-	OPTION("user", 'u', "USER", "become USER once the sockets are open")                                          \
-	OPTION("verbose", 'v', NULL, "log more (may be repeated)")                                                    \
-	OPTION("quiet", 'q', NULL, "log less (may be repeated)")                                                      \
-	OPTION("set", 'o', "KEY=VALUE", "override a key of the configuration (may be repeated)")                      \
-	OPTION("version", 'V', NULL, "print versions and exit")                                                       \
+	OPTION("test", 't', NULL, "check the configuration and exit")                                                \
+	OPTION("test-connect", 'T', NULL, "also connect to, log in to and check every server, and exit")             \
+	OPTION("dump-config", OPTIONS_ONLY_LONG + OPTIONS_DUMP, NULL, "print the effective configuration and exit")  \
+	OPTION("limits", OPTIONS_ONLY_LONG + OPTIONS_LIMITS, NULL, "print every key with its limits and exit")       \
+	OPTION("print-sample", OPTIONS_ONLY_LONG + OPTIONS_SAMPLE, NULL, "print a sample configuration and exit")    \
+	OPTION("print-man", OPTIONS_ONLY_LONG + OPTIONS_MAN, NULL, "print the keys for the manual and exit")         \
+	OPTION("daemonize", 'd', NULL, "go to the background when ready")                                            \
+	OPTION("pid-file", 'p', "FILE", "write the process id to FILE")                                              \
+	OPTION("user", 'u', "USER", "become USER once the sockets are open")                                         \
+	OPTION("verbose", 'v', NULL, "log more (may be repeated)")                                                   \
+	OPTION("quiet", 'q', NULL, "log less (may be repeated)")                                                     \
+	OPTION("set", 'o', "KEY=VALUE", "override a key of the configuration (may be repeated)")                     \
+	OPTION("version", 'V', NULL, "print versions and exit")                                                      \
 	OPTION("help", 'h', NULL, "print this and exit")
 
 static const struct option options_long[] = {
-#define OPTION(name, letter, arg, help) { name, (arg) ? required_argument : no_argument, NULL, letter },
+#define OPTION(name, letter, arg, help) {name, (arg) ? required_argument : no_argument, NULL, letter},
 	OPTIONS_TABLE
 #undef OPTION
-	{ NULL, 0, NULL, 0 },
+	{NULL, 0, NULL, 0},
 };
 
 static const struct options_row {
@@ -40,7 +40,7 @@ static const struct options_row {
 	int letter;
 	const char *arg, *help;
 } options_rows[] = {
-#define OPTION(name, letter, arg, help) { name, letter, arg, help },
+#define OPTION(name, letter, arg, help) {name, letter, arg, help},
 	OPTIONS_TABLE
 #undef OPTION
 };
@@ -140,7 +140,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 	const char *env = getenv("LEASED_CONFIG");
 	int letter;
 
-	*o = (struct options){ .file = env && env[0] ? env : OPTIONS_DEFAULT_FILE };
+	*o = (struct options){.file = env && env[0] ? env : OPTIONS_DEFAULT_FILE};
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, ":c:tTdp:u:vqo:Vh", options_long, NULL)) != -1) {
 		if (letter == '?' || letter == ':') {

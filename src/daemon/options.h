@@ -7,21 +7,21 @@
 
 enum options_action {
 	OPTIONS_RUN,
-	OPTIONS_TEST,		/* -t */
-	OPTIONS_TEST_CONNECT,	/* -T */
-	OPTIONS_DUMP,		/* --dump-config */
-	OPTIONS_LIMITS,		/* --limits */
-	OPTIONS_SAMPLE,		/* --print-sample */
-	OPTIONS_MAN,		/* --print-man */
+	OPTIONS_TEST,	      /* -t */
+	OPTIONS_TEST_CONNECT, /* -T */
+	OPTIONS_DUMP,	      /* --dump-config */
+	OPTIONS_LIMITS,	      /* --limits */
+	OPTIONS_SAMPLE,	      /* --print-sample */
+	OPTIONS_MAN,	      /* --print-man */
 	OPTIONS_VERSION,
 	OPTIONS_HELP,
 };
 
 struct options {
 	enum options_action action;
-	const char *file;		/* --config, else $LEASED_CONFIG, else OPTIONS_DEFAULT_FILE */
+	const char *file; /* --config, else $LEASED_CONFIG, else OPTIONS_DEFAULT_FILE */
 	bool daemonize;
-	int verbose;			/* -v less -q */
+	int verbose; /* -v less -q */
 	/* "key=value" of -o, and of -p and -u, which are short for them. */
 	char **sets;
 	size_t n_sets;
@@ -32,6 +32,6 @@ struct options {
 /* false: wrong use; a message has been printed. options_free() in any case. */
 bool options_parse(struct options *o, int argc, char **argv);
 void options_free(struct options *o);
-void options_help(void);		/* to stdout */
+void options_help(void); /* to stdout */
 
 #endif

@@ -18,11 +18,11 @@ struct probe {
 	const struct service_server *server;
 	struct lookup *lookup;
 	struct addr addrs[RESOLVE_MAX];
-	size_t n_addrs, at;		/* the address being tried */
+	size_t n_addrs, at; /* the address being tried */
 	struct stream *stream;
-	void *state;			/* the protocol's */
+	void *state; /* the protocol's */
 	struct buf out;
-	int step;			/* index into probe_steps; -1: dialling */
+	int step; /* index into probe_steps; -1: dialling */
 	int64_t since_us;
 	struct timer deadline;
 	FILE *report;
@@ -37,9 +37,9 @@ static const struct probe_step {
 	const char *name;
 	enum err failed, late;
 } probe_steps[] = {
-	{ PROTO_LOGIN, "login", ERR_LOGIN_FAILED, ERR_LOGIN_TIMEOUT },
-	{ PROTO_PING, "health check", ERR_HEALTH, ERR_CHECK_TIMEOUT },
-	{ PROTO_CLEAN, "ready check", ERR_NOT_READY, ERR_CHECK_TIMEOUT },
+	{PROTO_LOGIN, "login", ERR_LOGIN_FAILED, ERR_LOGIN_TIMEOUT},
+	{PROTO_PING, "health check", ERR_HEALTH, ERR_CHECK_TIMEOUT},
+	{PROTO_CLEAN, "ready check", ERR_NOT_READY, ERR_CHECK_TIMEOUT},
 };
 
 #define PROBE_STEPS ((int)(sizeof(probe_steps) / sizeof(probe_steps[0])))
@@ -170,7 +170,8 @@ static void probe_begin(struct probe *p, int step)
 	buf_clear(&p->out);
 	buf_init(&p->out, blocks);
 	timer_set(l, &p->deadline, loop_now_us(l) + probe_timeout_us(p));
-	probe_verdict(p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, &o->cred, blocks, &p->out));
+	probe_verdict(
+		p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, &o->cred, blocks, &p->out));
 }
 
 static void probe_read(struct probe *p)
@@ -264,7 +265,8 @@ static void probe_start(struct probe_run *run, struct probe *p, const struct set
 	buf_init(&p->out, loop_blocks(run->loop));
 	timer_init(&p->deadline, probe_on_deadline, p);
 	if (server->where.kind == ADDR_NAME) {
-		p->lookup = resolver_lookup(run->resolver, server->where.host, server->where.port, probe_on_resolved, p);
+		p->lookup = resolver_lookup(run->resolver, server->where.host, server->where.port, probe_on_resolved,
+					    p);
 		return;
 	}
 	p->addrs[p->n_addrs++] = server->where.addr;
@@ -302,7 +304,7 @@ static enum err probe_run_all(struct probe_run *run, const struct setup *s, FILE
 
 enum err probe_servers(const struct setup *s, FILE *out)
 {
-	struct probe_run run = { .loop = loop_new() };
+	struct probe_run run = {.loop = loop_new()};
 	enum err e = ERR_OS;
 
 	if (!run.loop)

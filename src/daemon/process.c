@@ -91,7 +91,7 @@ void process_ready(int *pipe_fd)
 
 void process_harden(void)
 {
-	struct rlimit none = { 0, 0 };
+	struct rlimit none = {0, 0};
 
 	setrlimit(RLIMIT_CORE, &none);
 #ifndef PROCESS_TRACEABLE
@@ -121,7 +121,7 @@ enum err pid_file_open(struct pid_file *p, const char *path, int *other)
 	char text[32] = "";
 	ssize_t n;
 
-	*p = (struct pid_file){ .fd = -1, .path = path && path[0] ? path : NULL };
+	*p = (struct pid_file){.fd = -1, .path = path && path[0] ? path : NULL};
 	*other = 0;
 	if (!p->path)
 		return ERR_OK;

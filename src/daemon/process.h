@@ -27,7 +27,7 @@ enum exit_code {
  * *out is then its end of the pipe. The working directory stays, since paths of the configuration may be relative.
  */
 enum err process_daemonize(int *out) MUST_CHECK;
-void process_ready(int *pipe_fd);	/* also gives up the standard streams; -1 is fine; sets -1 */
+void process_ready(int *pipe_fd); /* also gives up the standard streams; -1 is fine; sets -1 */
 
 /* No core dumps, no ptrace by our own user. */
 void process_harden(void);
@@ -37,7 +37,7 @@ enum err process_drop_to(const char *user) MUST_CHECK;
 
 struct pid_file {
 	int fd;
-	const char *path;	/* NULL: none */
+	const char *path; /* NULL: none */
 };
 /* Opens and locks it; ERR_AGAIN: another process holds it, *other is its number (0: unknown). */
 enum err pid_file_open(struct pid_file *p, const char *path, int *other) MUST_CHECK;

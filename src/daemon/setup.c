@@ -7,10 +7,10 @@
 #define SETUP_PATIENCE_US 25000
 
 /* The rows of the choices of keys.def, in their order. */
-static const enum lease_wait setup_lease_wait[] = { LEASE_BLOCK, LEASE_NONBLOCK };
-static const enum lease_on setup_lease_on[] = { LEASE_ON_CONNECT, LEASE_ON_FIRST_BYTE };
-static const enum reuse_order setup_reuse_order[] = { REUSE_LIFO, REUSE_FIFO, REUSE_OLDEST };
-static const enum proto_return setup_reuse[] = { PROTO_RETURN_CLOSE, PROTO_RETURN_QUIET, PROTO_RETURN_CLEAN };
+static const enum lease_wait setup_lease_wait[] = {LEASE_BLOCK, LEASE_NONBLOCK};
+static const enum lease_on setup_lease_on[] = {LEASE_ON_CONNECT, LEASE_ON_FIRST_BYTE};
+static const enum reuse_order setup_reuse_order[] = {REUSE_LIFO, REUSE_FIFO, REUSE_OLDEST};
+static const enum proto_return setup_reuse[] = {PROTO_RETURN_CLOSE, PROTO_RETURN_QUIET, PROTO_RETURN_CLEAN};
 
 static struct script *setup_script(const struct conf_script *s)
 {
@@ -24,7 +24,7 @@ static struct script *setup_script(const struct conf_script *s)
 		return NULL;
 	steps = mem_alloc(s->n * sizeof(*steps));
 	for (size_t i = 0; i < s->n; i++)
-		steps[i] = (struct script_step){ s->v[i].send, s->v[i].expect, s->v[i].expect_denied, s->v[i].end };
+		steps[i] = (struct script_step){s->v[i].send, s->v[i].expect, s->v[i].expect_denied, s->v[i].end};
 	e = script_compile(steps, s->n, &out, &bad, &why);
 	mem_free(steps);
 	BUG_ON(e != ERR_OK);
@@ -46,28 +46,30 @@ static struct service_server setup_server(const struct conf_server *s)
 {
 	return (struct service_server){
 		.where = s->where,
-		.opts = {
-			.name = s->address,
-			.max_size = (int)s->max_size,
-			.unbounded = s->unbounded,
-			.min_idle = (int)s->min_idle,
-			.max_rps = (int)s->max_rps,
-			.max_rps_burst = (int)s->max_rps_burst,
-			.max_concurrent_dials = (int)s->max_concurrent_dials,
-			.max_age_us = s->max_age_us,
-			.max_idle_us = s->max_idle_us,
-			.max_age_jitter = s->max_age_jitter,
-			.connect_timeout_us = s->connect_timeout_us,
-			.login_timeout_us = s->login_timeout_us,
-			.backoff = {
-				.initial_us = s->backoff_initial_us,
-				.max_us = s->backoff_max_us,
-				.multiplier = s->backoff_multiplier,
-				.jitter = s->backoff_jitter,
+		.opts =
+			{
+				.name = s->address,
+				.max_size = (int)s->max_size,
+				.unbounded = s->unbounded,
+				.min_idle = (int)s->min_idle,
+				.max_rps = (int)s->max_rps,
+				.max_rps_burst = (int)s->max_rps_burst,
+				.max_concurrent_dials = (int)s->max_concurrent_dials,
+				.max_age_us = s->max_age_us,
+				.max_idle_us = s->max_idle_us,
+				.max_age_jitter = s->max_age_jitter,
+				.connect_timeout_us = s->connect_timeout_us,
+				.login_timeout_us = s->login_timeout_us,
+				.backoff =
+					{
+						.initial_us = s->backoff_initial_us,
+						.max_us = s->backoff_max_us,
+						.multiplier = s->backoff_multiplier,
+						.jitter = s->backoff_jitter,
+					},
+				.probe_interval_us = s->probe_interval_us,
+				.evict_on_down = s->evict_on_down,
 			},
-			.probe_interval_us = s->probe_interval_us,
-			.evict_on_down = s->evict_on_down,
-		},
 	};
 }
 
@@ -77,13 +79,14 @@ static struct service_listener setup_listener(const struct conf_listener *l, con
 		.name = l->address,
 		.addr = l->where.addr,
 		.fd = -1,
-		.opts = {
-			.backlog = (int)t->backlog,
-			.tcp = setup_tcp_opts(t),
-			.mode = (unsigned)l->mode,
-			.uid = l->uid,
-			.gid = l->gid,
-		},
+		.opts =
+			{
+				.backlog = (int)t->backlog,
+				.tcp = setup_tcp_opts(t),
+				.mode = (unsigned)l->mode,
+				.uid = l->uid,
+				.gid = l->gid,
+			},
 		.allow_uid = l->allow_uid.v,
 		.n_allow_uid = l->allow_uid.n,
 	};
@@ -126,7 +129,7 @@ static void setup_cred(struct setup_pool *p)
 	if (!c)
 		return;
 	p->cred = source_static(c->username, c->password ? secret_ref(c->password) : NULL);
-	p->opts.cred = (struct script_cred){ .username = p->cred->username, .password = p->cred->password };
+	p->opts.cred = (struct script_cred){.username = p->cred->username, .password = p->cred->password};
 }
 
 static void setup_lists(struct setup_pool *p, const struct conf *c)

@@ -18,9 +18,9 @@
 struct setup_pool {
 	const struct conf_pool *conf;
 	struct service_opts opts;
-	struct script *login, *health_check, *ready_check;	/* NULL: none */
+	struct script *login, *health_check, *ready_check; /* NULL: none */
 	struct proto_conf *proto_conf;
-	struct cred *cred;					/* NULL: none */
+	struct cred *cred; /* NULL: none */
 	struct service_server *servers;
 	struct service_listener *listeners;
 };

@@ -10,10 +10,10 @@ struct setup_checker {
 	size_t found;
 };
 
-#define setup_error(k, pos, ...)                                                                                      \
-	do {                                                                                                          \
-		conf_messages_add((k)->errors, (pos), __VA_ARGS__);                                                   \
-		(k)->found++;                                                                                         \
+#define setup_error(k, pos, ...)                                                                                     \
+	do {                                                                                                         \
+		conf_messages_add((k)->errors, (pos), __VA_ARGS__);                                                  \
+		(k)->found++;                                                                                        \
 	} while (0)
 
 static void setup_check_protocol(struct setup_checker *k, const struct conf_pool *p)
@@ -32,8 +32,7 @@ static void setup_check_protocol(struct setup_checker *k, const struct conf_pool
 		}
 	}
 	if (near)
-		setup_error(k, p->pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol,
-			    near);
+		setup_error(k, p->pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol, near);
 	else
 		setup_error(k, p->pos, "protocol: unknown protocol \"%s\"", p->protocol);
 }
@@ -48,15 +47,15 @@ static void setup_check_script(struct setup_checker *k, const struct conf_pool *
 	size_t bad = 0;
 
 	for (size_t i = 0; i < s->n; i++)
-		steps[i] = (struct script_step){ s->v[i].send, s->v[i].expect, s->v[i].expect_denied, s->v[i].end };
+		steps[i] = (struct script_step){s->v[i].send, s->v[i].expect, s->v[i].expect_denied, s->v[i].end};
 	if (s->n > 0 && script_compile(steps, s->n, &script, &bad, &why) != ERR_OK) {
 		setup_error(k, bad < s->n ? s->v[bad].pos : s->pos, "%s: step %zu: %s", key, bad + 1, why);
 	} else if (script && script_needs_credential(script)) {
 		if (!login)
 			setup_error(k, s->pos, "%s: only login may use ${username} and ${password}", key);
 		else if (!p->credential)
-			setup_error(k, s->pos, "%s: uses ${username} or ${password}, but the pool has no \"credentials\"",
-				    key);
+			setup_error(k, s->pos,
+				    "%s: uses ${username} or ${password}, but the pool has no \"credentials\"", key);
 	}
 	script_free(&script);
 	mem_free(steps);
@@ -69,14 +68,15 @@ static void setup_check_pool(struct setup_checker *k, const struct conf_pool *p)
 	setup_check_script(k, p, &p->health_check, "health_check", false);
 	setup_check_script(k, p, &p->ready_check, "ready_check", false);
 	if (p->credential && p->login.n == 0)
-		conf_messages_add(k->warnings, p->pos, "warning: credentials: not used, the pool has no login script");
+		conf_messages_add(k->warnings, p->pos,
+				  "warning: credentials: not used, the pool has no login script");
 }
 
 static void setup_check_top(struct setup_checker *k)
 {
 	const struct conf *c = k->conf;
-	struct conf_pos file = { .file = c->file, .line = 0 };
-	struct limits l = { 0 };
+	struct conf_pos file = {.file = c->file, .line = 0};
+	struct limits l = {0};
 	char *why = NULL;
 
 	limits_raise(&l);
@@ -87,7 +87,7 @@ static void setup_check_top(struct setup_checker *k)
 
 bool setup_check(const struct conf *c, struct conf_messages *errors, struct conf_messages *warnings)
 {
-	struct setup_checker k = { .conf = c, .errors = errors, .warnings = warnings };
+	struct setup_checker k = {.conf = c, .errors = errors, .warnings = warnings};
 
 	setup_check_top(&k);
 	for (size_t i = 0; i < c->n_pools; i++)

@@ -30,9 +30,9 @@ struct snap_pool {
 	size_t n_servers;
 	struct addr *listeners;
 	size_t n_listeners;
-	struct upstream_view *upstreams;	/* only in a full snapshot */
+	struct upstream_view *upstreams; /* only in a full snapshot */
 	size_t n_upstreams;
-	struct client_view *client_list;	/* only in a full snapshot */
+	struct client_view *client_list; /* only in a full snapshot */
 	size_t n_client_list;
 };
 
@@ -59,7 +59,7 @@ struct snap *snap_new(int worker, size_t n_pools, bool full, int64_t now_us);
 void snap_take(struct snap_pool *out, struct service *s, const char *protocol, bool full, int64_t now_us);
 void snap_free(struct snap **s);
 
-size_t snap_pool_upstreams(const struct snap_pool *p, enum up_state s);	/* of all its servers */
+size_t snap_pool_upstreams(const struct snap_pool *p, enum up_state s); /* of all its servers */
 size_t snap_pool_clients(const struct snap_pool *p);
 /* Upper estimate of the q-quantile (0 < q < 1), interpolated within its bucket; 0 when nothing was counted. */
 int64_t snap_quantile_us(const struct hist *h, double q);

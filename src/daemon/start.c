@@ -22,7 +22,7 @@ struct start {
 	struct setup *setup;
 	struct control control;
 	struct pid_file pid_file;
-	int ready_fd;			/* of process_daemonize() */
+	int ready_fd; /* of process_daemonize() */
 	bool log_open, control_open;
 };
 
@@ -50,7 +50,7 @@ static void start_print(const struct conf_messages *m)
 
 int start_load(const struct options *o, struct conf **out, struct conf_messages *warnings)
 {
-	struct conf_messages errors = { 0 }, own = { 0 };
+	struct conf_messages errors = {0}, own = {0};
 	struct conf_messages *w = warnings ? warnings : &own;
 	enum err e = secret_arena_init(NULL);
 
@@ -86,7 +86,8 @@ static int start_log(struct start *s)
 	if (level > LOG_LV_ERROR)
 		o.level = (enum log_level)level;
 	if (log_open(&o) != ERR_OK)
-		return start_fail(s, EXIT_CODE_CANT_CREATE, "can't open the log %s: %s", c->file ? c->file : "", strerror(errno));
+		return start_fail(s, EXIT_CODE_CANT_CREATE, "can't open the log %s: %s", c->file ? c->file : "",
+				  strerror(errno));
 	s->log_open = true;
 	log_text(LOG_LV_NOTICE, "process.start", "leased %s, pid %d, configuration %s", LEASED_VERSION, (int)getpid(),
 		 s->conf->file);
@@ -115,7 +116,8 @@ static int start_pid_file(struct start *s)
 	enum err e = pid_file_open(&s->pid_file, s->conf->pid_file, &other);
 
 	if (e == ERR_AGAIN)
-		return start_fail(s, EXIT_CODE_CANT_CREATE, "%s: another leased is running (pid %d)", s->conf->pid_file, other);
+		return start_fail(s, EXIT_CODE_CANT_CREATE, "%s: another leased is running (pid %d)",
+				  s->conf->pid_file, other);
 	if (e != ERR_OK)
 		return start_fail(s, EXIT_CODE_CANT_CREATE, "%s: %s", s->conf->pid_file, strerror(errno));
 	return EXIT_CODE_OK;
@@ -221,10 +223,10 @@ static void start_end(struct start *s)
 int start_run(const struct options *o)
 {
 	static int (*const stages[])(struct start *) = {
-		start_log, start_limits, start_pid_file, start_setup, start_control,
-		start_workers, start_admin, start_user, start_threads,
+		start_log,     start_limits, start_pid_file, start_setup,   start_control,
+		start_workers, start_admin,  start_user,     start_threads,
 	};
-	struct start s = { .options = o, .pid_file.fd = -1, .ready_fd = -1 };
+	struct start s = {.options = o, .pid_file.fd = -1, .ready_fd = -1};
 	int code = EXIT_CODE_OK;
 
 	if (o->daemonize && process_daemonize(&s.ready_fd) != ERR_OK)

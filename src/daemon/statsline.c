@@ -23,8 +23,8 @@ static void statsline_add(struct statsline *s, const struct snap_pool *p)
 	s->idle += snap_pool_upstreams(p, UP_IDLE);
 	s->leased += snap_pool_upstreams(p, UP_LEASED);
 #define COUNTER(id, name, labels, help) s->total.id += p->stat.id;
-#define COUNTER_BY_ERR(id, name, label, help)                                                                         \
-	for (int i = 0; i < ERR_COUNT; i++)                                                                           \
+#define COUNTER_BY_ERR(id, name, label, help)                                                                        \
+	for (int i = 0; i < ERR_COUNT; i++)                                                                          \
 		s->total.id[i] += p->stat.id[i];
 #define HISTOGRAM(id, name, help) hist_merge(&s->total.id, &p->stat.id);
 #define GAUGE(id, name, labels, help)
@@ -54,7 +54,7 @@ static void statsline_log(struct control *c, const struct statsline *s)
 static void statsline_gathered(void *arg, struct snap *const *v, size_t n)
 {
 	struct control *c = arg;
-	struct statsline s = { 0 };
+	struct statsline s = {0};
 	int64_t now = loop_now_us(c->loop), every = c->conf->log.stats_interval_us;
 
 	c->line_asked = false;
@@ -62,8 +62,8 @@ static void statsline_gathered(void *arg, struct snap *const *v, size_t n)
 		for (size_t k = 0; k < v[i]->n_pools; k++)
 			statsline_add(&s, &v[i]->pools[k]);
 	notify_status(&c->notify, "%s: %d/%d upstream connections, %d clients, %zu waiting",
-		      c->state == CONTROL_RUNNING ? "ready" : "draining", budget_used(c->budget), budget_max(c->budget),
-		      client_limit_used(c->clients), s.waiting);
+		      c->state == CONTROL_RUNNING ? "ready" : "draining", budget_used(c->budget),
+		      budget_max(c->budget), client_limit_used(c->clients), s.waiting);
 	if (every == 0 || now < c->stats_due_us)
 		return;
 	c->stats_due_us = now + every;

@@ -28,7 +28,7 @@ static json_t *status_addr(const struct addr *a)
 
 	addr_format(a, text, sizeof(text));
 	s = json_string(text);
-	return s ? s : json_string("?");	/* a Unix path need not be UTF-8 */
+	return s ? s : json_string("?"); /* a Unix path need not be UTF-8 */
 }
 
 static json_t *status_addrs(const struct addr *v, size_t n)
@@ -65,9 +65,9 @@ static json_t *status_stat(const struct stat *s)
 {
 	json_t *o = json_object();
 
-#define COUNTER(id, name, labels, help) status_int(o, #id, (int64_t)s->id);
+#define COUNTER(id, name, labels, help)	      status_int(o, #id, (int64_t)s->id);
 #define COUNTER_BY_ERR(id, name, label, help) json_object_set_new(o, #id, status_by_err(s->id));
-#define HISTOGRAM(id, name, help) json_object_set_new(o, #id, status_hist(&s->id));
+#define HISTOGRAM(id, name, help)	      json_object_set_new(o, #id, status_hist(&s->id));
 #define GAUGE(id, name, labels, help)
 #include "base/metrics.def"
 #undef COUNTER

@@ -17,15 +17,15 @@ struct worker_poke {
 	atomic_bool in_flight;
 };
 
-#define WORKER_POKES 2	/* kinds in enum budget_poke */
+#define WORKER_POKES 2 /* kinds in enum budget_poke */
 
 struct worker_service {
 	struct worker *worker;
 	const struct setup_pool *setup;
 	struct service *service;
 	struct worker_poke pokes[WORKER_POKES];
-	struct call *drain;		/* waits for its answer */
-	bool draining;			/* since a DRAIN, until it is over; with refuse_new until RESUME */
+	struct call *drain; /* waits for its answer */
+	bool draining;	    /* since a DRAIN, until it is over; with refuse_new until RESUME */
 	bool stopped;
 };
 
@@ -36,10 +36,10 @@ struct worker {
 	struct mailbox *box, *answers;
 	struct worker_service *services;
 	size_t n_services;
-	struct call *stop;		/* waits for its answer */
+	struct call *stop; /* waits for its answer */
 	int64_t lag_us[SNAP_FORS];
 	struct message quit;
-	char why[256];			/* of worker_listen() */
+	char why[256]; /* of worker_listen() */
 	pthread_t thread;
 	bool started;
 };
@@ -322,7 +322,8 @@ enum err worker_listen(struct worker *w, const char **why)
 		if (e == ERR_OK)
 			continue;
 		/* Listeners are opened in order: the first that isn't is the culprit. */
-		snprintf(w->why, sizeof(w->why), "pool %s, %s: %s", s->setup->conf->name, s->setup->listeners[at].name, text);
+		snprintf(w->why, sizeof(w->why), "pool %s, %s: %s", s->setup->conf->name,
+			 s->setup->listeners[at].name, text);
 		*why = w->why;
 		return e;
 	}

@@ -21,11 +21,11 @@
 struct worker;
 
 struct worker_opts {
-	int id, n_workers;		/* takes every n-th pool of the setup, from `id` on */
+	int id, n_workers; /* takes every n-th pool of the setup, from `id` on */
 	const struct setup *setup;
 	struct budget *budget;
 	struct client_limit *clients;
-	struct mailbox *answers;	/* the control thread's */
+	struct mailbox *answers; /* the control thread's */
 };
 
 /* A resolver as the configuration wants it; NULL: the system refuses. */
@@ -33,7 +33,7 @@ struct resolver *worker_resolver(struct loop *l, const struct conf_dns *d);
 /* How many workers a configuration gets. */
 int worker_count(const struct conf *c);
 
-struct worker *worker_new(const struct worker_opts *o);	/* NULL: no descriptors */
+struct worker *worker_new(const struct worker_opts *o); /* NULL: no descriptors */
 /* *why (out): which listener, and what is wrong; valid until worker_free(). */
 enum err worker_listen(struct worker *w, const char **why) MUST_CHECK;
 enum err worker_start(struct worker *w) MUST_CHECK;

@@ -21,9 +21,9 @@ struct loop;
 
 /* NULL when the system refuses (no descriptors). */
 struct loop *loop_new(void);
-void loop_free(struct loop **l);		/* all streams, listeners, mailboxes must be closed before */
-void loop_run(struct loop *l);			/* until loop_stop() */
-void loop_stop(struct loop *l);			/* after the current turn */
+void loop_free(struct loop **l); /* all streams, listeners, mailboxes must be closed before */
+void loop_run(struct loop *l);	 /* until loop_stop() */
+void loop_stop(struct loop *l);	 /* after the current turn */
 
 /* Monotonic time of the current turn, in microseconds; constant within a turn. */
 int64_t loop_now_us(struct loop *l);
@@ -38,8 +38,8 @@ struct timer {
 	void *arg;
 };
 void timer_init(struct timer *t, void (*fire)(void *arg), void *arg);
-void timer_set(struct loop *l, struct timer *t, int64_t at_us);	/* arms or moves; a past time fires next turn */
-void timer_stop(struct loop *l, struct timer *t);			/* no-op when not armed */
+void timer_set(struct loop *l, struct timer *t, int64_t at_us); /* arms or moves; a past time fires next turn */
+void timer_stop(struct loop *l, struct timer *t);		/* no-op when not armed */
 
 /* Work to do at the end of this turn, after all callbacks; embedded. Posting twice before it ran is a no-op. */
 struct task {

@@ -13,13 +13,13 @@ struct mailbox;
 
 struct message {
 	struct message *next;
-	int kind;		/* a row of the receiver's message table */
+	int kind; /* a row of the receiver's message table */
 };
 
 typedef void mailbox_fn(void *arg, struct message *m);
 
-struct mailbox *mailbox_new(struct loop *l, mailbox_fn *fn, void *arg);	/* NULL: no descriptors */
-void mailbox_free(struct mailbox **b);		/* in the receiver's thread; undelivered messages are dropped */
-void mailbox_send(struct mailbox *b, struct message *m);	/* any thread */
+struct mailbox *mailbox_new(struct loop *l, mailbox_fn *fn, void *arg); /* NULL: no descriptors */
+void mailbox_free(struct mailbox **b); /* in the receiver's thread; undelivered messages are dropped */
+void mailbox_send(struct mailbox *b, struct message *m); /* any thread */
 
 #endif

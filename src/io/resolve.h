@@ -16,17 +16,17 @@ struct resolver;
 struct lookup;
 
 struct resolver_opts {
-	const char *const *nameservers;	/* "ip:port"; NULL or empty: the system's resolv.conf and hosts file */
+	const char *const *nameservers; /* "ip:port"; NULL or empty: the system's resolv.conf and hosts file */
 	size_t n_nameservers;
-	int64_t timeout_us;		/* of the whole lookup */
+	int64_t timeout_us; /* of the whole lookup */
 };
 
 /* err: ERR_OK with n >= 1, else ERR_DNS and n == 0. The lookup is over when this is called. */
 typedef void resolve_fn(void *arg, enum err err, const struct addr *v, size_t n);
 
-struct resolver *resolver_new(struct loop *l, const struct resolver_opts *o);	/* NULL: the system refuses */
-void resolver_free(struct resolver **r);						/* cancels what runs */
+struct resolver *resolver_new(struct loop *l, const struct resolver_opts *o); /* NULL: the system refuses */
+void resolver_free(struct resolver **r);				      /* cancels what runs */
 struct lookup *resolver_lookup(struct resolver *r, const char *host, uint16_t port, resolve_fn *fn, void *arg);
-void lookup_cancel(struct lookup **k);			/* its callback will not come; nulls; NULL is fine */
+void lookup_cancel(struct lookup **k); /* its callback will not come; nulls; NULL is fine */
 
 #endif

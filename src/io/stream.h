@@ -25,7 +25,7 @@ typedef void stream_fn(void *arg, enum stream_event ev);
 struct tcp_opts {
 	bool keepalive;
 	int keepalive_idle_s, keepalive_interval_s, keepalive_count;
-	int user_timeout_ms;		/* 0: the system's */
+	int user_timeout_ms; /* 0: the system's */
 };
 
 /* Starts to connect. Never NULL; if no socket can be made, FAILED follows. Wants READ once connected. */
@@ -34,7 +34,7 @@ struct stream *stream_dial(struct loop *l, const struct addr *to, const struct t
 enum err stream_error(const struct stream *s);
 /* Who gets the events from now on. */
 void stream_set_handler(struct stream *s, stream_fn *fn, void *arg);
-void stream_want(struct stream *s, unsigned want);	/* a set of enum stream_want; cheap when unchanged */
+void stream_want(struct stream *s, unsigned want); /* a set of enum stream_want; cheap when unchanged */
 unsigned stream_wants(const struct stream *s);
 
 /* All return ERR_OK with *n > 0, ERR_AGAIN (nothing now), ERR_EOF (reads), or the error. */
@@ -50,7 +50,7 @@ void stream_close(struct stream **s);
 /* The same, but the peer gets a reset instead of EOF. */
 void stream_abort(struct stream **s);
 
-void stream_peer(const struct stream *s, struct addr *out);		/* accepted: the client; dialled: the target */
+void stream_peer(const struct stream *s, struct addr *out); /* accepted: the client; dialled: the target */
 /* Credentials of a Unix socket's peer; ERR_NOT_FOUND on TCP. */
 enum err stream_peer_uid(const struct stream *s, uint32_t *uid, uint32_t *pid) MUST_CHECK;
 
@@ -59,10 +59,10 @@ enum err stream_peer_uid(const struct stream *s, uint32_t *uid, uint32_t *pid) M
  * splice_in/out return like stream_read/stream_write.
  */
 struct splice;
-struct splice *splice_borrow(struct loop *l);			/* NULL: none to be had, copy instead */
+struct splice *splice_borrow(struct loop *l); /* NULL: none to be had, copy instead */
 enum err splice_in(struct splice *p, struct stream *from, size_t max, size_t *n) MUST_CHECK;
 enum err splice_out(struct splice *p, struct stream *to, size_t *n) MUST_CHECK;
-size_t splice_held(const struct splice *p);			/* bytes inside now */
-void splice_return(struct loop *l, struct splice **p);		/* drops what it holds; nulls *p */
+size_t splice_held(const struct splice *p);	       /* bytes inside now */
+void splice_return(struct loop *l, struct splice **p); /* drops what it holds; nulls *p */
 
 #endif

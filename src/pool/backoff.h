@@ -8,12 +8,12 @@
 
 struct backoff_opts {
 	int64_t initial_us, max_us;
-	double multiplier;	/* >= 1 */
-	double jitter;		/* 0 .. 1: the interval is drawn from [x(1-j), x(1+j)] */
+	double multiplier; /* >= 1 */
+	double jitter;	   /* 0 .. 1: the interval is drawn from [x(1-j), x(1+j)] */
 };
 
 struct backoff {
-	int64_t next_us;	/* before jitter; 0: at the start */
+	int64_t next_us; /* before jitter; 0: at the start */
 };
 
 /* The interval to wait after one more failure. */

@@ -6,9 +6,9 @@
 
 struct budget {
 	_Atomic int used;
-	_Atomic int max;		/* 0: none */
-	_Atomic size_t n_hungry;	/* copy of hungry.len, readable without the lock */
-	pthread_mutex_t lock;		/* members, hungry */
+	_Atomic int max;	 /* 0: none */
+	_Atomic size_t n_hungry; /* copy of hungry.len, readable without the lock */
+	pthread_mutex_t lock;	 /* members, hungry */
 	struct list members, hungry;
 };
 
@@ -180,7 +180,8 @@ static void budget_give(struct budget *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-enum permit_result permit_take(struct permit *p, struct permit_scope *server, struct permit_scope *pool, struct budget *b)
+enum permit_result permit_take(struct permit *p, struct permit_scope *server, struct permit_scope *pool,
+			       struct budget *b)
 {
 	BUG_ON(p->budget != NULL);
 	if (server->max > 0 && server->used >= server->max)

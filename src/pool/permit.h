@@ -18,7 +18,7 @@
 #include "base/list.h"
 
 struct permit_scope {
-	int max;		/* 0: none */
+	int max; /* 0: none */
 	int used;
 };
 
@@ -27,20 +27,21 @@ enum budget_poke { BUDGET_EVICT, BUDGET_RETRY };
 struct budget;
 
 struct budget_member {
-	struct node node;		/* all members */
+	struct node node; /* all members */
 	struct node hungry;
-	_Atomic int64_t oldest_idle_us;	/* INT64_MAX: nothing to evict */
-	void (*poke)(void *arg, enum budget_poke what);	/* called with the budget's lock held: send a message, no more */
+	_Atomic int64_t oldest_idle_us; /* INT64_MAX: nothing to evict */
+	void (*poke)(void *arg,
+		     enum budget_poke what); /* called with the budget's lock held: send a message, no more */
 	void *arg;
 };
 
-struct budget *budget_new(int max);	/* max <= 0: no limit */
+struct budget *budget_new(int max); /* max <= 0: no limit */
 void budget_free(struct budget **b);
 void budget_join(struct budget *b, struct budget_member *m);
 void budget_leave(struct budget *b, struct budget_member *m);
 int budget_max(const struct budget *b);
 int budget_used(const struct budget *b);
-void budget_set_max(struct budget *b, int max);		/* lower than used: evictions follow */
+void budget_set_max(struct budget *b, int max); /* lower than used: evictions follow */
 /* Somebody waits for the budget; returns at once. */
 void budget_want(struct budget *b, struct budget_member *m);
 void budget_unwant(struct budget *b, struct budget_member *m);
@@ -51,11 +52,12 @@ int budget_excess(const struct budget *b);
 
 struct permit {
 	struct permit_scope *server, *pool;
-	struct budget *budget;		/* NULL: not held */
+	struct budget *budget; /* NULL: not held */
 };
 
 enum permit_result { PERMIT_OK, PERMIT_SERVER_FULL, PERMIT_POOL_FULL, PERMIT_BUDGET_SPENT };
-enum permit_result permit_take(struct permit *p, struct permit_scope *server, struct permit_scope *pool, struct budget *b);
+enum permit_result permit_take(struct permit *p, struct permit_scope *server, struct permit_scope *pool,
+			       struct budget *b);
 void permit_give(struct permit *p);
 
 /* The automatic budget (behaviours D3): descriptors left of `nofile` after `reserve`, rounded down to hundreds, at least

@@ -147,7 +147,8 @@ static void plan_new_upstream(struct pool *p, struct server *s, struct permit pe
 	u->state = UP_DIALING;
 	u->expires_us = INT64_MAX;
 	if (age > 0)
-		u->expires_us = now_us + age - (int64_t)((double)age * s->opts.max_age_jitter * rng_unit(&p->rng)) + 1;
+		u->expires_us = now_us + age - (int64_t)((double)age * s->opts.max_age_jitter * rng_unit(&p->rng)) +
+				1;
 	list_push_front(&s->by_state[UP_DIALING], &u->node);
 	upstream_set_deadline(u);
 	pool_push_effect(p, (struct effect){.kind = EFFECT_DIAL, .up = u});
@@ -286,9 +287,9 @@ static void plan_refuse_nonblocking(struct pool *p, int64_t now_us)
 		list_remove(&l->node);
 		l->state = LEASE_NONE;
 		p->stat.lease_failures[why == ERR_OK ? ERR_LIMIT : why]++;
-		pool_push_effect(p, (struct effect){.kind = EFFECT_REFUSE,
-						    .lease = l,
-						    .err = why == ERR_OK ? ERR_LIMIT : why});
+		pool_push_effect(
+			p,
+			(struct effect){.kind = EFFECT_REFUSE, .lease = l, .err = why == ERR_OK ? ERR_LIMIT : why});
 	}
 }
 
@@ -365,7 +366,8 @@ void pool_plan(struct pool *p, int64_t now_us)
 	no_room = no_room && (p->waiters.len > 0 || p->opts.lease_wait == LEASE_NONBLOCK);
 	no_room = plan_min_idle(p, now_us) || no_room;
 	lru = plan_lru(p);
-	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX, memory_order_relaxed);
+	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX,
+			      memory_order_relaxed);
 	plan_make_room(p, no_room, now_us);
 	/* Somebody else hungers for a descriptor and this pool has one to spare. */
 	if (lru && budget_starved(p->budget) && pool_count(p, UP_CLOSING) == 0)

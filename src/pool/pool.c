@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-struct pool *pool_new(const struct pool_opts *o, struct budget *b, void (*poke)(void *arg, enum budget_poke), void *arg)
+struct pool *pool_new(const struct pool_opts *o, struct budget *b, void (*poke)(void *arg, enum budget_poke),
+		      void *arg)
 {
 	struct pool *p = NEW(struct pool);
 
@@ -30,7 +31,7 @@ struct server *pool_add_server(struct pool *p, const struct server_opts *o, void
 	s->opts = *o;
 	s->opts.name = s->name;
 	if (s->opts.max_size <= 0)
-		s->opts.max_size = 10;	/* never unlimited by accident (C1) */
+		s->opts.max_size = 10; /* never unlimited by accident (C1) */
 	s->user = user;
 	s->pool = p;
 	s->dialable = true;
@@ -351,7 +352,10 @@ static void upstream_late(struct pool *p, struct upstream *u, int64_t now_us)
 		upstream_set_deadline(u);
 		return;
 	}
-	pool_failed(p, u, !dial ? ERR_CHECK_TIMEOUT : u->state == UP_DIALING ? ERR_CONNECT_TIMEOUT : ERR_LOGIN_TIMEOUT,
+	pool_failed(p, u,
+		    !dial		     ? ERR_CHECK_TIMEOUT
+		    : u->state == UP_DIALING ? ERR_CONNECT_TIMEOUT
+					     : ERR_LOGIN_TIMEOUT,
 		    now_us);
 }
 

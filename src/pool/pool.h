@@ -25,44 +25,44 @@ enum reuse_order { REUSE_LIFO, REUSE_FIFO, REUSE_OLDEST };
 enum lease_wait { LEASE_BLOCK, LEASE_NONBLOCK };
 
 struct server_opts {
-	const char *name;		/* as configured: the key everywhere; copied */
-	int max_size;			/* 0 in a table means 10; unbounded lifts it */
+	const char *name; /* as configured: the key everywhere; copied */
+	int max_size;	  /* 0 in a table means 10; unbounded lifts it */
 	bool unbounded;
 	int min_idle;
-	int max_rps, max_rps_burst;	/* max_rps 0: unlimited */
+	int max_rps, max_rps_burst; /* max_rps 0: unlimited */
 	int max_concurrent_dials;
-	int64_t max_age_us, max_idle_us;	/* 0: no limit */
+	int64_t max_age_us, max_idle_us; /* 0: no limit */
 	double max_age_jitter;
 	int64_t connect_timeout_us, login_timeout_us;
 	struct backoff_opts backoff;
-	int64_t probe_interval_us;	/* 0: off. While somebody waits and nobody else can serve, dial this often */
+	int64_t probe_interval_us; /* 0: off. While somebody waits and nobody else can serve, dial this often */
 	bool evict_on_down;
 };
 
 struct pool_opts {
-	const char *name;		/* copied */
-	int max_total;			/* 0: none; all servers together */
+	const char *name; /* copied */
+	int max_total;	  /* 0: none; all servers together */
 	enum lease_wait lease_wait;
-	int64_t lease_timeout_us;	/* 0: for ever */
+	int64_t lease_timeout_us; /* 0: for ever */
 	enum reuse_order reuse_order;
-	int64_t health_check_after_us;	/* idle longer than this: check before a lease */
+	int64_t health_check_after_us; /* idle longer than this: check before a lease */
 	bool has_health_check;
 	int64_t health_check_timeout_us;
-	int64_t clean_timeout_us;	/* of the return check */
-	int64_t patience_us;		/* how long a dial or check counts as quick, at least; 0: 25 ms */
-	uint64_t seed;			/* of jitter */
-	uint32_t number;		/* of the pool in this process: upper bits of upstream ids */
+	int64_t clean_timeout_us; /* of the return check */
+	int64_t patience_us;	  /* how long a dial or check counts as quick, at least; 0: 25 ms */
+	uint64_t seed;		  /* of jitter */
+	uint32_t number;	  /* of the pool in this process: upper bits of upstream ids */
 };
 
 enum lease_state { LEASE_NONE, LEASE_WAITING, LEASE_HELD };
 
 struct lease {
 	enum lease_state state;
-	struct node node;		/* on pool->waiters while WAITING; all wait equally long, so FIFO is deadline order */
-	struct upstream *up;		/* HELD only */
+	struct node node;    /* on pool->waiters while WAITING; all wait equally long, so FIFO is deadline order */
+	struct upstream *up; /* HELD only */
 	int64_t asked_us, granted_us;
-	bool asked_round;		/* each server has been asked for it once */
-	void *owner;			/* the session */
+	bool asked_round; /* each server has been asked for it once */
+	void *owner;	  /* the session */
 };
 
 enum effect_kind {
@@ -71,7 +71,7 @@ enum effect_kind {
 	EFFECT_CLOSE,	/* up: close it, then pool_closed; up->reason says why */
 	EFFECT_GRANT,	/* lease, up */
 	EFFECT_REFUSE,	/* lease, err; the lease is over */
-	EFFECT_DRAINED,	/* the last lease of a draining pool came back */
+	EFFECT_DRAINED, /* the last lease of a draining pool came back */
 };
 
 struct effect {
@@ -83,10 +83,11 @@ struct effect {
 
 struct pool;
 
-struct pool *pool_new(const struct pool_opts *o, struct budget *b, void (*poke)(void *arg, enum budget_poke), void *arg);
+struct pool *pool_new(const struct pool_opts *o, struct budget *b, void (*poke)(void *arg, enum budget_poke),
+		      void *arg);
 /* Servers are registered before the first lease. NULL is never returned. user: the serve layer's half. */
 struct server *pool_add_server(struct pool *p, const struct server_opts *o, void *user);
-void pool_free(struct pool **p);		/* every upstream must be closed, no lease may wait */
+void pool_free(struct pool **p); /* every upstream must be closed, no lease may wait */
 
 /* The next thing to do; false when there is nothing. */
 bool pool_effect(struct pool *p, struct effect *e);
@@ -106,18 +107,18 @@ enum release_how { RELEASE_CLEAN, RELEASE_CHECK, RELEASE_CLOSE };
 bool pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us);
 
 /* What became of an effect, or what happened by itself. */
-void pool_connected(struct pool *p, struct upstream *u, int64_t now_us);	/* DIALING -> LOGIN */
-void pool_idle(struct pool *p, struct upstream *u, int64_t now_us);	/* LOGIN -> IDLE: ready to be leased */
-void pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us);	/* PROBING -> IDLE or CLOSING */
-void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us);	/* CLEANING -> IDLE or CLOSING */
+void pool_connected(struct pool *p, struct upstream *u, int64_t now_us); /* DIALING -> LOGIN */
+void pool_idle(struct pool *p, struct upstream *u, int64_t now_us);	 /* LOGIN -> IDLE: ready to be leased */
+void pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us); /* PROBING -> IDLE or CLOSING */
+void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us); /* CLEANING -> IDLE or CLOSING */
 /* The connection is of no use any more, in any state but LEASED (release it) and CLOSING: a dial that failed, an idle
  * one that spoke or closed. A failed dial counts against its server. */
 void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
-void pool_closed(struct pool *p, struct upstream *u, int64_t now_us);	/* after close(2); frees u */
+void pool_closed(struct pool *p, struct upstream *u, int64_t now_us); /* after close(2); frees u */
 
 /* Control. All return at once. */
 void pool_poked(struct pool *p, enum budget_poke what, int64_t now_us);
-void pool_drain(struct pool *p, bool refuse_new, int64_t now_us);	/* EFFECT_DRAINED when nothing is leased */
+void pool_drain(struct pool *p, bool refuse_new, int64_t now_us); /* EFFECT_DRAINED when nothing is leased */
 void pool_resume(struct pool *p, int64_t now_us);
 /* Closes idle ones, refuses waiters and new leases with ERR_SHUTDOWN; leased ones close when they come back. */
 void pool_shutdown(struct pool *p, int64_t now_us);
@@ -136,14 +137,14 @@ enum err pool_why(const struct pool *p, int64_t now_us);
 struct server_view {
 	const char *name;
 	size_t by_state[UP_STATES];
-	int max_size;			/* 0: unbounded */
+	int max_size; /* 0: unbounded */
 	bool up, dialable;
 	int64_t retry_in_us;
 	unsigned failures;
 	enum err last_error;
 	void *user;
 };
-struct upstream_view {		/* behaviours C24, C25 */
+struct upstream_view { /* behaviours C24, C25 */
 	uint64_t id;
 	const char *server;
 	struct addr addr;

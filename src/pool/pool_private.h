@@ -24,15 +24,15 @@ struct server {
 	void *user;
 	struct pool *pool;
 	enum server_state state;
-	bool dialable;			/* it has an address */
+	bool dialable; /* it has an address */
 	struct permit_scope scope;
 	struct list by_state[UP_STATES];
 	struct rate rate;
 	struct backoff backoff;
-	int64_t retry_us;		/* DOWN: when it may be dialled again */
-	int64_t failed_us;		/* when the last failure was */
-	int64_t dial_avg_us;		/* smoothed time of good dials; 0: none yet */
-	unsigned failures;		/* in a row */
+	int64_t retry_us;    /* DOWN: when it may be dialled again */
+	int64_t failed_us;   /* when the last failure was */
+	int64_t dial_avg_us; /* smoothed time of good dials; 0: none yet */
+	unsigned failures;   /* in a row */
 	enum err last_error;
 };
 
@@ -43,16 +43,16 @@ struct pool {
 	char *name;
 	struct pool_opts opts;
 	enum pool_mode mode;
-	bool drain_wanted;		/* EFFECT_DRAINED is owed */
+	bool drain_wanted; /* EFFECT_DRAINED is owed */
 	struct permit_scope scope;
 	struct budget *budget;
 	struct budget_member member;
 	struct server **servers;
-	size_t n_servers, turn;		/* turn: whose turn it is (round-robin) */
+	size_t n_servers, turn; /* turn: whose turn it is (round-robin) */
 	struct list waiters;
-	struct heap deadlines;		/* of upstreams */
-	int64_t wake_us;		/* when to look at the servers again; INT64_MAX: no need */
-	struct effect *fx;		/* a ring */
+	struct heap deadlines; /* of upstreams */
+	int64_t wake_us;       /* when to look at the servers again; INT64_MAX: no need */
+	struct effect *fx;     /* a ring */
 	size_t fx_first, fx_len, fx_cap;
 	struct slab upstreams;
 	struct rng rng;
@@ -80,7 +80,7 @@ void upstream_to_idle(struct upstream *u, int64_t now_us);
 void upstream_set_deadline(struct upstream *u);
 bool upstream_expired(const struct upstream *u, int64_t now_us, enum err *why);
 bool up_state_is_dial(enum up_state s);
-size_t server_under_way(const struct server *s);	/* dials in any stage */
+size_t server_under_way(const struct server *s); /* dials in any stage */
 
 /* plan.c */
 void pool_plan(struct pool *p, int64_t now_us);

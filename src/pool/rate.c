@@ -7,7 +7,7 @@ void rate_init(struct rate *r, int rps, int burst)
 	*r = (struct rate){0};
 	if (rps <= 0)
 		return;
-	r->interval_us = (1000000 + rps - 1) / rps;	/* rounded up: never more than rps */
+	r->interval_us = (1000000 + rps - 1) / rps; /* rounded up: never more than rps */
 	r->tolerance_us = (int64_t)(burst - 1) * r->interval_us;
 	r->tat_us = INT64_MIN / 2;
 }

@@ -6,14 +6,14 @@
 #include <stdint.h>
 
 struct rate {
-	int64_t interval_us;	/* 0: unlimited */
-	int64_t tolerance_us;	/* (burst - 1) * interval */
-	int64_t tat_us;		/* theoretical arrival time of the next one */
+	int64_t interval_us;  /* 0: unlimited */
+	int64_t tolerance_us; /* (burst - 1) * interval */
+	int64_t tat_us;	      /* theoretical arrival time of the next one */
 };
 
-void rate_init(struct rate *r, int rps, int burst);	/* rps 0: unlimited */
+void rate_init(struct rate *r, int rps, int burst); /* rps 0: unlimited */
 /* When the next one is allowed: <= now means now. */
 int64_t rate_ready_us(const struct rate *r, int64_t now_us);
-void rate_spend(struct rate *r, int64_t now_us);	/* only when ready */
+void rate_spend(struct rate *r, int64_t now_us); /* only when ready */
 
 #endif

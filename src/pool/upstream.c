@@ -60,8 +60,8 @@ static int64_t upstream_deadline(const struct upstream *u)
 	case UP_DENIED:
 		return time_min(patience, u->connected_us + s->opts.login_timeout_us);
 	case UP_IDLE:
-		return time_min(u->expires_us, s->opts.max_idle_us > 0 ? upstream_used_us(u) + s->opts.max_idle_us + 1
-								       : INT64_MAX);
+		return time_min(u->expires_us,
+				s->opts.max_idle_us > 0 ? upstream_used_us(u) + s->opts.max_idle_us + 1 : INT64_MAX);
 	case UP_PROBING:
 	case UP_REAUTH:
 		return time_min(patience, u->state_us + p->opts.health_check_timeout_us);

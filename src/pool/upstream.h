@@ -44,24 +44,24 @@ struct server;
 struct lease;
 
 struct upstream {
-	uint64_t id;			/* never reused */
+	uint64_t id; /* never reused */
 	enum up_state state;
-	enum err reason;		/* why CLOSING */
+	enum err reason; /* why CLOSING */
 	struct server *server;
 	struct permit permit;
-	struct node node;		/* on server->by_state[state] */
-	struct heap_entry deadline;	/* on pool->deadlines; which one depends on the state */
-	struct lease *lease;		/* LEASED only */
-	struct addr addr;		/* where it is (being) connected */
+	struct node node;	    /* on server->by_state[state] */
+	struct heap_entry deadline; /* on pool->deadlines; which one depends on the state */
+	struct lease *lease;	    /* LEASED only */
+	struct addr addr;	    /* where it is (being) connected */
 	int64_t created_us, state_us, connected_us;
-	int64_t ready_us;		/* logged in */
-	int64_t last_leased_us, last_returned_us;	/* 0: never */
-	int64_t checked_us;		/* last good health check; 0: never */
-	int64_t expires_us;		/* max_age with jitter; INT64_MAX: none */
+	int64_t ready_us;			  /* logged in */
+	int64_t last_leased_us, last_returned_us; /* 0: never */
+	int64_t checked_us;			  /* last good health check; 0: never */
+	int64_t expires_us;			  /* max_age with jitter; INT64_MAX: none */
 	uint64_t leases;
-	enum err close_needed;		/* ERR_OK, or why to close it when it is not in use */
-	bool slow;			/* its dial or check outlasted patience: nobody counts on it */
-	void *conn;			/* the serve layer's half; the pool never looks */
+	enum err close_needed; /* ERR_OK, or why to close it when it is not in use */
+	bool slow;	       /* its dial or check outlasted patience: nobody counts on it */
+	void *conn;	       /* the serve layer's half; the pool never looks */
 };
 
 const char *up_state_name(enum up_state s);

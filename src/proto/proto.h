@@ -20,13 +20,13 @@ enum proto_dialogue { PROTO_LOGIN, PROTO_PING, PROTO_CLEAN };
 
 /* What happens to a connection whose client left without an error. */
 enum proto_return {
-	PROTO_RETURN_CLOSE,	/* can't know that it is clean */
-	PROTO_RETURN_QUIET,	/* clean when it stays silent for quiet_time */
-	PROTO_RETURN_CLEAN,	/* clean when the PROTO_CLEAN dialogue succeeds */
+	PROTO_RETURN_CLOSE, /* can't know that it is clean */
+	PROTO_RETURN_QUIET, /* clean when it stays silent for quiet_time */
+	PROTO_RETURN_CLEAN, /* clean when the PROTO_CLEAN dialogue succeeds */
 };
 
 enum proto_caps {
-	PROTO_CAP_SERVER_FIRST = 1,	/* bytes of a fresh upstream are its greeting: kept for the first client */
+	PROTO_CAP_SERVER_FIRST = 1, /* bytes of a fresh upstream are its greeting: kept for the first client */
 };
 
 /* Settings of one pool for its protocol; immutable. Built by the protocol's own constructor (tcp.h). */
@@ -39,8 +39,9 @@ struct proto {
 	/* secret_out may be in the secret arena: PROTO_LOGIN always is. */
 	enum proto_verdict (*begin)(void *up, enum proto_dialogue d, const struct proto_conf *c,
 				    const struct script_cred *cred, struct blocks *blocks, struct buf *out);
-	enum proto_verdict (*feed)(void *up, const uint8_t *p, size_t n, const struct script_cred *cred, struct buf *out);
-	void (*end)(void *up);		/* drops the private state's buffers; idempotent */
+	enum proto_verdict (*feed)(void *up, const uint8_t *p, size_t n, const struct script_cred *cred,
+				   struct buf *out);
+	void (*end)(void *up); /* drops the private state's buffers; idempotent */
 	/* Whether the dialogue has anything to say: lets the core skip states. */
 	bool (*has)(const struct proto_conf *c, enum proto_dialogue d);
 	enum proto_return (*on_return)(const struct proto_conf *c);

@@ -24,12 +24,12 @@
 #include "base/err.h"
 #include "base/secret.h"
 
-#define SCRIPT_REPLY_MAX 16384
-#define SCRIPT_STEPS_MAX 32
-#define SCRIPT_PATTERN_MAX 1024	/* bytes of one expect, expect_denied or end */
-#define SCRIPT_SEND_MAX 16384
+#define SCRIPT_REPLY_MAX   16384
+#define SCRIPT_STEPS_MAX   32
+#define SCRIPT_PATTERN_MAX 1024 /* bytes of one expect, expect_denied or end */
+#define SCRIPT_SEND_MAX	   16384
 
-struct script;		/* compiled, immutable */
+struct script; /* compiled, immutable */
 
 /* A step as written; NULL: absent. Texts may hold NUL-free binary through the configuration's own escapes. */
 struct script_step {
@@ -40,7 +40,7 @@ struct script_step {
 enum err script_compile(const struct script_step *steps, size_t n, struct script **out, size_t *bad_step,
 			const char **why) MUST_CHECK;
 void script_free(struct script **s);
-bool script_needs_credential(const struct script *s);	/* uses ${username} or ${password} */
+bool script_needs_credential(const struct script *s); /* uses ${username} or ${password} */
 
 /* What a login may use. Either may be NULL. */
 struct script_cred {
@@ -50,18 +50,18 @@ struct script_cred {
 
 /* How far a pattern has been walked over the pending reply; private to script.c. */
 struct script_match {
-	uint16_t symbol;	/* the next one to match */
-	uint16_t after_run;	/* the one behind the last `*`; 0: none seen */
-	uint16_t text, run_text;	/* next byte; first byte behind what the last `*` took */
-	bool dead;		/* can't match any more */
+	uint16_t symbol;	 /* the next one to match */
+	uint16_t after_run;	 /* the one behind the last `*`; 0: none seen */
+	uint16_t text, run_text; /* next byte; first byte behind what the last `*` took */
+	bool dead;		 /* can't match any more */
 };
 
 /* A run of a script on one connection. Small; the pending reply is in a buf, empty between replies. Zeroed: no run. */
 struct script_run {
-	const struct script *script;	/* NULL: not running */
+	const struct script *script; /* NULL: not running */
 	size_t step;
 	struct buf reply;
-	struct script_match match[2];	/* the end, or with end = "" the two patterns */
+	struct script_match match[2]; /* the end, or with end = "" the two patterns */
 };
 
 enum script_verdict { SCRIPT_MORE, SCRIPT_DONE, SCRIPT_DENIED, SCRIPT_FAILED };
@@ -75,6 +75,6 @@ enum script_verdict script_start(struct script_run *r, const struct script *s, s
 /* Takes all n received bytes; appends what to send next. After a verdict other than MORE the run is over (and empty). */
 enum script_verdict script_feed(struct script_run *r, const uint8_t *p, size_t n, const struct script_cred *cred,
 				struct buf *out);
-void script_stop(struct script_run *r);		/* idempotent */
+void script_stop(struct script_run *r); /* idempotent */
 
 #endif

@@ -7,8 +7,8 @@
 #include "proto/proto.h"
 
 struct tcp_conf {
-	const struct script *login, *health_check, *ready_check;	/* NULL: none; not owned */
-	enum proto_return on_return;		/* "never" | "on_idle" | "script" */
+	const struct script *login, *health_check, *ready_check; /* NULL: none; not owned */
+	enum proto_return on_return;				 /* "never" | "on_idle" | "script" */
 };
 
 extern const struct proto proto_tcp;

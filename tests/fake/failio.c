@@ -34,9 +34,22 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum call { C_ACCEPT4, C_SOCKET, C_CONNECT, C_READ, C_WRITE, C_RECV, C_SEND, C_SPLICE, C_OPEN, C_EPOLL_CTL, C_PIPE2, C_N };
-static const char *const calls[C_N] = {"accept4", "socket", "connect", "read", "write", "recv", "send", "splice", "open",
-				       "epoll_ctl", "pipe2"};
+enum call {
+	C_ACCEPT4,
+	C_SOCKET,
+	C_CONNECT,
+	C_READ,
+	C_WRITE,
+	C_RECV,
+	C_SEND,
+	C_SPLICE,
+	C_OPEN,
+	C_EPOLL_CTL,
+	C_PIPE2,
+	C_N
+};
+static const char *const calls[C_N] = {"accept4", "socket", "connect", "read",	    "write", "recv",
+				       "send",	  "splice", "open",    "epoll_ctl", "pipe2"};
 
 struct row {
 	int32_t n, err;
@@ -51,18 +64,18 @@ struct page {
 };
 
 static struct page *page;
-static struct page own;		/* without FAILIO_CTL */
+static struct page own; /* without FAILIO_CTL */
 static __thread uint64_t seed;
 
 /* The real function; a union because ISO C has no cast from an object pointer. */
-#define REAL(type, name, ...)                                                                                         \
-	static type (*real)(__VA_ARGS__);                                                                             \
-	if (!real) {                                                                                                  \
-		union {                                                                                               \
-			void *p;                                                                                      \
-			type (*f)(__VA_ARGS__);                                                                       \
-		} u = {.p = dlsym(RTLD_NEXT, #name)};                                                                 \
-		real = u.f;                                                                                           \
+#define REAL(type, name, ...)                                                                                        \
+	static type (*real)(__VA_ARGS__);                                                                            \
+	if (!real) {                                                                                                 \
+		union {                                                                                              \
+			void *p;                                                                                     \
+			type (*f)(__VA_ARGS__);                                                                      \
+		} u = {.p = dlsym(RTLD_NEXT, #name)};                                                                \
+		real = u.f;                                                                                          \
 	}
 
 static void failio_arm(const char *text)

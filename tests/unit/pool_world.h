@@ -13,9 +13,9 @@ struct world {
 	struct pool *pool;
 	struct budget *budget;
 	int64_t now;
-	bool auto_dial;			/* dials succeed at once */
-	bool auto_check;		/* health checks succeed at once */
-	bool keep_closing;		/* closes stay under way until w_close_all() */
+	bool auto_dial;	   /* dials succeed at once */
+	bool auto_check;   /* health checks succeed at once */
+	bool keep_closing; /* closes stay under way until w_close_all() */
 	struct upstream *dials[W_MAX], *probes[W_MAX], *closing[W_MAX];
 	size_t n_dials, n_probes, n_closing;
 	struct lease *granted[W_MAX], *refused[W_MAX];
@@ -25,7 +25,7 @@ struct world {
 	size_t n_poked;
 };
 
-#define MS 1000
+#define MS  1000
 #define SEC 1000000ll
 
 struct pool_opts w_pool_opts(void);
@@ -33,19 +33,19 @@ struct server_opts w_server_opts(const char *name);
 /* budget: NULL makes one without a limit. */
 void w_init(struct world *w, const struct pool_opts *po, struct budget *budget);
 struct server *w_server(struct world *w, const struct server_opts *so);
-void w_done(struct world *w);		/* closes everything; asserts that nothing is left */
-void w_run(struct world *w);		/* carries out effects */
-void w_pokes(struct world *w);		/* delivers budget pokes, then effects, until quiet */
+void w_done(struct world *w);  /* closes everything; asserts that nothing is left */
+void w_run(struct world *w);   /* carries out effects */
+void w_pokes(struct world *w); /* delivers budget pokes, then effects, until quiet */
 /* Moves time to now + us, stopping at every deadline of the pool on the way. */
 void w_pass(struct world *w, int64_t us);
 void w_lease(struct world *w, struct lease *l);
-void w_release(struct world *w, struct lease *l);	/* clean */
+void w_release(struct world *w, struct lease *l); /* clean */
 void w_release_how(struct world *w, struct lease *l, enum release_how how);
-void w_dial_ok(struct world *w, size_t i);		/* i: index in dials; removes it */
+void w_dial_ok(struct world *w, size_t i); /* i: index in dials; removes it */
 void w_dial_fail(struct world *w, size_t i, enum err e);
-void w_close_all(struct world *w);			/* finishes closes that were kept */
+void w_close_all(struct world *w); /* finishes closes that were kept */
 size_t w_in(const struct world *w, enum up_state s);
-size_t w_open(const struct world *w);			/* all that hold a permit */
+size_t w_open(const struct world *w); /* all that hold a permit */
 const char *w_server_of(const struct lease *l);
 
 #endif

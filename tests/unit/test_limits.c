@@ -12,13 +12,13 @@ static char *why;
 /* A configuration with `listeners` listeners in one pool. */
 static bool plan(struct limits *l, int64_t nofile, int64_t clients, bool given, int64_t upstream, size_t listeners)
 {
-	struct conf_pool pool = { .n_listen = listeners };
-	struct conf c = { .pools = &pool, .n_pools = 1 };
+	struct conf_pool pool = {.n_listen = listeners};
+	struct conf c = {.pools = &pool, .n_pools = 1};
 
 	c.limits.max_clients = clients;
 	c.limits.max_clients_given = given;
 	c.limits.max_upstream = upstream;
-	*l = (struct limits){ .nofile = nofile, .hard = nofile };
+	*l = (struct limits){.nofile = nofile, .hard = nofile};
 	mem_free(why);
 	why = NULL;
 	return limits_plan(l, &c, &why);
@@ -98,7 +98,7 @@ START_TEST(test_lowered_while_running)
 
 	ck_assert(getrlimit(RLIMIT_NOFILE, &r) == 0);
 	ck_assert(plan(&l, 20000, 100, true, 0, 1));
-	l.nofile = l.hard = 1;		/* not what the kernel says */
+	l.nofile = l.hard = 1; /* not what the kernel says */
 	b = budget_new(l.max_upstream);
 	r.rlim_cur = 300;
 	ck_assert(setrlimit(RLIMIT_NOFILE, &r) == 0);

@@ -20,7 +20,7 @@ static struct snap *sample(void)
 	p->oldest_wait_us = 2500000;
 	p->n_servers = 1;
 	p->servers = mem_alloc(sizeof(*p->servers));
-	p->servers[0].view = (struct server_view){ .name = "s:1", .max_size = 9, .up = true, .retry_in_us = -5 };
+	p->servers[0].view = (struct server_view){.name = "s:1", .max_size = 9, .up = true, .retry_in_us = -5};
 	p->servers[0].view.by_state[UP_IDLE] = 4;
 	p->servers[0].view.by_state[UP_CLOSING] = 2;
 	p->stat.leases = 42;
@@ -33,7 +33,7 @@ static struct snap *sample(void)
 
 static char *text_of(struct snap *s)
 {
-	struct snap_process p = { .fd_budget = 100, .fd_in_use = 6, .start_unix_us = 1500000, .log_dropped = 11 };
+	struct snap_process p = {.fd_budget = 100, .fd_in_use = 6, .start_unix_us = 1500000, .log_dropped = 11};
 	size_t len;
 	char *t = metrics_text(&p, &s, 1, &len);
 
@@ -66,10 +66,10 @@ START_TEST(test_every_row)
 	struct snap *s = sample();
 	char *t = text_of(s);
 
-#define COUNTER(id, name, labels, help) expect_family(t, name, "_total", "counter", help);
+#define COUNTER(id, name, labels, help)	      expect_family(t, name, "_total", "counter", help);
 #define COUNTER_BY_ERR(id, name, label, help) expect_family(t, name, "_total", "counter", help);
-#define HISTOGRAM(id, name, help) expect_family(t, name, "_seconds", "histogram", help);
-#define GAUGE(id, name, labels, help) expect_family(t, name, "", "gauge", help);
+#define HISTOGRAM(id, name, help)	      expect_family(t, name, "_seconds", "histogram", help);
+#define GAUGE(id, name, labels, help)	      expect_family(t, name, "", "gauge", help);
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY_ERR
@@ -121,7 +121,7 @@ END_TEST
 
 START_TEST(test_quantiles)
 {
-	struct hist h = { 0 };
+	struct hist h = {0};
 
 	ck_assert_int_eq(snap_quantile_us(&h, 0.5), 0);
 	for (int i = 0; i < 100; i++)
@@ -140,18 +140,23 @@ END_TEST
 START_TEST(test_status_names_every_stat)
 {
 	struct snap *s = sample();
-	struct snap_process p = { .fd_budget = 100 };
+	struct snap_process p = {.fd_budget = 100};
 	char *t;
 
 	s->pools[0].upstreams = mem_alloc(sizeof(*s->pools[0].upstreams));
 	s->pools[0].upstreams[0] = (struct upstream_view){
-		.id = 8, .server = "s:1", .state = UP_LEASED, .in_use = true, .created_us = 1000000, .last_leased_us = 4000000,
+		.id = 8,
+		.server = "s:1",
+		.state = UP_LEASED,
+		.in_use = true,
+		.created_us = 1000000,
+		.last_leased_us = 4000000,
 	};
 	s->pools[0].n_upstreams = 1;
 	t = status_json(&p, &s, 1, true);
-#define COUNTER(id, name, labels, help) ck_assert_msg(strstr(t, "\"" #id "\":") != NULL, #id);
+#define COUNTER(id, name, labels, help)	      ck_assert_msg(strstr(t, "\"" #id "\":") != NULL, #id);
 #define COUNTER_BY_ERR(id, name, label, help) ck_assert_msg(strstr(t, "\"" #id "\":{") != NULL, #id);
-#define HISTOGRAM(id, name, help) ck_assert_msg(strstr(t, "\"" #id "\":{\"count\":") != NULL, #id);
+#define HISTOGRAM(id, name, help)	      ck_assert_msg(strstr(t, "\"" #id "\":{\"count\":") != NULL, #id);
 #define GAUGE(id, name, labels, help)
 #include "base/metrics.def"
 #undef COUNTER

@@ -81,7 +81,7 @@ START_TEST(test_backoff_jitter_stays_within_its_part)
 	ck_assert_int_le(most, 150 * MS);
 	ck_assert_int_lt(least, 52 * MS);
 	ck_assert_int_gt(most, 148 * MS);
-	ck_assert_int_lt(other, 100);			/* two pools are not in lock-step */
+	ck_assert_int_lt(other, 100); /* two pools are not in lock-step */
 }
 END_TEST
 
@@ -106,12 +106,12 @@ START_TEST(test_rate_spacing)
 	struct rate r;
 
 	rate_init(&r, 4, 1);
-	ck_assert_int_le(rate_ready_us(&r, 0), 0);	/* the first is always allowed */
+	ck_assert_int_le(rate_ready_us(&r, 0), 0); /* the first is always allowed */
 	rate_spend(&r, 0);
 	ck_assert_int_eq(rate_ready_us(&r, 0), 250 * MS);
 	rate_spend(&r, 250 * MS);
 	ck_assert_int_eq(rate_ready_us(&r, 250 * MS), 500 * MS);
-	rate_spend(&r, 10 * SEC);			/* a pause saves nothing with burst 1 */
+	rate_spend(&r, 10 * SEC); /* a pause saves nothing with burst 1 */
 	ck_assert_int_eq(rate_ready_us(&r, 10 * SEC), 10 * SEC + 250 * MS);
 }
 END_TEST
@@ -177,7 +177,7 @@ START_TEST(test_a_token_is_spent_only_by_a_grant)
 	start(1);
 	w.auto_dial = false;
 	w_lease(&w, &a);
-	w_dial_fail(&w, 0, ERR_REFUSED);		/* the attempt costs no token */
+	w_dial_fail(&w, 0, ERR_REFUSED); /* the attempt costs no token */
 	w_pass(&w, 100 * MS);
 	w_dial_ok(&w, 0);
 	ck_assert_int_eq(a.state, LEASE_HELD);
@@ -206,7 +206,7 @@ START_TEST(test_round_robin)
 	}
 	for (int i = 0; i < 9; i++)
 		w_release(&w, &l[i]);
-	for (int i = 0; i < 9; i++) {			/* also over idle connections */
+	for (int i = 0; i < 9; i++) { /* also over idle connections */
 		w_lease(&w, &l[i]);
 		if (i > 0)
 			ck_assert_str_ne(w_server_of(&l[i]), w_server_of(&l[i - 1]));
@@ -268,7 +268,7 @@ START_TEST(test_a_failed_dial_puts_the_server_in_backoff)
 	w_pass(&w, 100 * MS - 1);
 	ck_assert_uint_eq(w.n_dials, 0);
 	w_pass(&w, 1);
-	ck_assert_uint_eq(w.n_dials, 1);		/* one probe */
+	ck_assert_uint_eq(w.n_dials, 1); /* one probe */
 	w_dial_fail(&w, 0, ERR_REFUSED);
 	pool_server_view(w.pool, 0, w.now, &v);
 	ck_assert_int_eq(v.retry_in_us, 150 * MS);
@@ -283,7 +283,7 @@ START_TEST(test_a_failed_dial_puts_the_server_in_backoff)
 	w_lease(&w, &l);
 	w_dial_fail(&w, 0, ERR_REFUSED);
 	pool_server_view(w.pool, 0, w.now, &v);
-	ck_assert_int_eq(v.retry_in_us, 100 * MS);	/* success has reset it */
+	ck_assert_int_eq(v.retry_in_us, 100 * MS); /* success has reset it */
 	pool_cancel(w.pool, &l, ERR_CANCELLED, w.now);
 	finish();
 }
@@ -299,15 +299,15 @@ START_TEST(test_one_probe_in_backoff_and_one_step_per_failure)
 	w.auto_dial = false;
 	for (int i = 0; i < 8; i++)
 		w_lease(&w, &l[i]);
-	ck_assert_uint_eq(w.n_dials, 4);		/* max_concurrent_dials */
+	ck_assert_uint_eq(w.n_dials, 4); /* max_concurrent_dials */
 	while (w.n_dials > 0)
 		w_dial_fail(&w, 0, ERR_REFUSED);
 	pool_server_view(w.pool, 0, w.now, &v);
-	ck_assert_int_eq(v.retry_in_us, 100 * MS);	/* four failures at once are one step */
+	ck_assert_int_eq(v.retry_in_us, 100 * MS); /* four failures at once are one step */
 	w_pass(&w, 100 * MS);
 	ck_assert_uint_eq(w.n_dials, 1);
 	w_dial_ok(&w, 0);
-	ck_assert_uint_eq(w.n_dials, 4);		/* trusted again */
+	ck_assert_uint_eq(w.n_dials, 4); /* trusted again */
 	for (int i = 1; i < 8; i++)
 		pool_cancel(w.pool, &l[i], ERR_CANCELLED, w.now);
 	w_release(&w, &l[0]);
@@ -336,7 +336,7 @@ START_TEST(test_probe_interval_shortens_backoff_while_somebody_waits)
 	}
 	ck_assert_int_eq(probes, 20);
 	w_pass(&w, 100 * MS);
-	w_dial_fail(&w, 0, ERR_DENIED);			/* a refused login is never repeated early */
+	w_dial_fail(&w, 0, ERR_DENIED); /* a refused login is never repeated early */
 	w_pass(&w, 5 * SEC);
 	ck_assert_uint_eq(w.n_dials, 0);
 	pool_cancel(w.pool, &l, ERR_CANCELLED, w.now);
@@ -392,10 +392,10 @@ START_TEST(test_a_black_hole_delays_nobody)
 	start(3);
 	w_lease(&w, &l[0]);
 	w_lease(&w, &l[1]);
-	w_lease(&w, &l[2]);				/* every server has been good once */
+	w_lease(&w, &l[2]); /* every server has been good once */
 	for (int i = 0; i < 3; i++)
 		w_release_how(&w, &l[i], RELEASE_CLOSE);
-	w.auto_dial = false;				/* from here on server c never answers a dial */
+	w.auto_dial = false; /* from here on server c never answers a dial */
 	for (int i = 0; i < 30; i++) {
 		int64_t asked = w.now;
 
@@ -422,7 +422,7 @@ START_TEST(test_a_black_hole_delays_nobody)
 				w_release(&w, &l[k]);
 		w_pass(&w, 20 * MS);
 	}
-	ck_assert_uint_eq(w.n_dials, 1);		/* and it holds one dial, not more */
+	ck_assert_uint_eq(w.n_dials, 1); /* and it holds one dial, not more */
 	finish();
 }
 END_TEST
