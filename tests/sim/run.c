@@ -267,6 +267,8 @@ static void on_drained(void *arg, enum err e)
 									: p->shadow.drained_us;
 	int64_t since = world.now_us - last;
 
+	PROMISE(p->drain_out, "C23", "a drain is answered twice");
+	p->drain_out = false;
 	p->drains_done++;
 	p->drain_result = e;
 	p->drained_us = world.now_us;
@@ -282,8 +284,13 @@ static void on_drained(void *arg, enum err e)
 
 void pool_drain_start(struct sim_pool *p, bool refuse_new, int64_t timeout_us)
 {
-	if (p->svc && service_drain(p->svc, refuse_new, timeout_us, on_drained, p) == ERR_OK)
-		p->draining = p->draining || refuse_new;
+	enum err e = p->svc ? service_drain(p->svc, refuse_new, timeout_us, on_drained, p) : ERR_AGAIN;
+
+	PROMISE(!p->svc || (e == ERR_OK) != p->drain_out, "C23", "a drain gets %s", err_name(e));
+	if (e != ERR_OK)
+		return;
+	p->drain_out = true;
+	p->draining = p->draining || refuse_new;
 }
 
 void pool_drain_over(struct sim_pool *p)

@@ -53,8 +53,9 @@ struct sim_pool {
 	struct proto_conf *conf;
 	struct mailbox *mailbox;
 	struct poke pokes[2];
-	bool stopped;  /* service_stop() is done */
-	bool draining; /* refuses new leases */
+	bool stopped;	/* service_stop() is done */
+	bool draining;	/* refuses new leases */
+	bool drain_out; /* a drain waits for its answer */
 	int drains_done;
 	enum err drain_result;
 	int64_t drained_us;

@@ -460,6 +460,28 @@ static void drain_times_out(void)
 	done();
 }
 
+/* Proves: C23 */
+static void resume_answers_the_drain(void)
+{
+	static const struct client_plan holds = {.requests = 1, .habit = HABIT_SILENT, .leave_us = 300 * MS};
+	struct sim_pool *p = plain_start(1);
+
+	go(p, &holds);
+	wait_ms(5);
+	pool_drain_start(p, true, 0);
+	wait_ms(20);
+	pool_drain_over(p);
+	wait_ms(5);
+	EXPECT(p->drains_done == 1 && p->drain_result == ERR_CANCELLED);
+	go(p, &one_request);
+	wait_ms(20);
+	EXPECT(run.clients[1]->served == 1);
+	pool_drain_start(p, false, 0);
+	wait_ms(500);
+	EXPECT(p->drains_done == 2 && p->drain_result == ERR_OK);
+	done();
+}
+
 /* ---- time, and events that cross ---- */
 
 /* Proves: F:G6 POOL-7 C5 */
@@ -567,6 +589,49 @@ static void deaf_client(void)
 	done();
 }
 
+/* Proves: F:C1 RES-1 */
+static void waiting_client_is_bounded(void)
+{
+	static const struct client_plan plan = {.requests = 20, .pipeline = 20, .payload_max = 30000};
+	struct sim_pool *p = plain_pool(1, 0);
+	struct loop_count n;
+
+	p->opts.high_water = 8192;
+	pool_server(p, 1, false);
+	pool_start(p);
+	p->servers[0].hosts[0]->port->deaf = true;
+	go(p, &plan);
+	wait_ms(500);
+	loop_count(run.loops[0], &n);
+	EXPECT(pool_waiting(brain(p)) == 1 && n.blocks > 0 && n.blocks <= 3);
+	p->servers[0].hosts[0]->port->deaf = false;
+	wait_ms(4000);
+	EXPECT(run.clients[0]->served == 1);
+	done();
+}
+
+/* Proves: F:U5 E1 */
+static void server_ends_first(void)
+{
+	static const struct client_plan plan = {.requests = 3, .pipeline = 1, .payload_max = 10, .think_us = 5 * MS};
+	struct sim_pool *p = plain_pool(1, 0);
+	struct server_actor *a;
+
+	p->reuse = REUSE_RULE_NEVER;
+	pool_server(p, 1, false);
+	pool_start(p);
+	a = p->servers[0].hosts[0];
+	a->fate_chance = 1000;
+	a->fates = 1u << FATE_CLOSE;
+	for (int i = 0; i < 20; i++)
+		go(p, &plan);
+	wait_ms(100);
+	for (size_t i = 0; i < run.n_clients; i++)
+		EXPECT(run.clients[i]->served + run.clients[i]->failed == 1);
+	EXPECT(p->shadow.granted == 20 && pool_count(brain(p), UP_LEASED) == 0);
+	done();
+}
+
 /* Proves: E1 C1 */
 static void greeting_for_the_first(void)
 {
@@ -652,10 +717,13 @@ static const struct scenario {
 	{"scheduled-close", scheduled_close},
 	{"drain-answers-at-the-last-release", drain_answers_at_the_last_release},
 	{"drain-times-out", drain_times_out},
+	{"resume-answers-the-drain", resume_answers_the_drain},
 	{"loop-stands-still", loop_stands_still},
 	{"events-cross", events_cross},
 	{"half-close", half_close},
 	{"deaf-client", deaf_client},
+	{"waiting-client-is-bounded", waiting_client_is_bounded},
+	{"server-ends-first", server_ends_first},
 	{"greeting-for-the-first", greeting_for_the_first},
 	{"no-descriptors-to-accept", no_descriptors_to_accept},
 	{"no-descriptors-to-dial", no_descriptors_to_dial},

@@ -542,6 +542,81 @@ static void check_no_waste(const struct sim_pool *sp, struct pool *p)
 	world_fail("LIVE-6", "%zu wait beside %zu idle connections", pool_waiting(p), pool_count(p, UP_IDLE));
 }
 
+/* Whether a dial could be started now and none is under way: nothing is in the way of whoever waits. */
+static bool could_dial(const struct sim_pool *sp, const struct pool *p)
+{
+	const struct pool_shadow *s = &sp->shadow;
+	int max = budget_max(run.budget), total = sp->opts.pool.max_total;
+	size_t leased = shadow_count(s, UP_LEASED);
+
+	if (pool_waiting(p) == 0 || leased != s->n_ups || (max > 0 && budget_used(run.budget) >= max) ||
+	    (total > 0 && s->n_ups >= (size_t)total))
+		return false;
+	for (size_t i = 0; i < sp->n_servers; i++) {
+		const struct server_opts *o = &sp->server_opts[i].opts;
+		struct server_view v;
+
+		pool_server_view(p, i, world.now_us, &v);
+		if (v.up && v.dialable && o->max_rps == 0 && sp->servers[i].shadow.failed_us == 0 &&
+		    (o->unbounded || v.by_state[UP_LEASED] < (size_t)o->max_size))
+			return true;
+	}
+	return false;
+}
+
+/* Nobody waits for long where a dial is possible: a poke that got lost would show here. Proves: LIVE-6 D7 */
+static void check_not_stuck(struct sim_pool *sp, const struct pool *p)
+{
+	int64_t late = 0;
+
+	/* The budget asks the hungriest pool first, and its loop may be the one that stands still. */
+	for (size_t i = 0; i < run.n_pools; i++)
+		if (late_of(&run.pools[i]) > late)
+			late = late_of(&run.pools[i]);
+	if (!could_dial(sp, p))
+		sp->shadow.stuck_us = 0;
+	else if (sp->shadow.stuck_us == 0)
+		sp->shadow.stuck_us = world.now_us;
+	else
+		PROMISE(world.now_us - sp->shadow.stuck_us <= late, "LIVE-6",
+			"%zu wait for %" PRId64 " us where a dial is possible", pool_waiting(p),
+			world.now_us - sp->shadow.stuck_us);
+}
+
+/* A drain is answered soon after nothing is leased any more, whoever asked. Proves: C23 */
+static void check_drain(struct sim_pool *sp, const struct pool *p)
+{
+	if (!sp->drain_out || pool_count(p, UP_LEASED) > 0)
+		sp->shadow.undrained_us = 0;
+	else if (sp->shadow.undrained_us == 0)
+		sp->shadow.undrained_us = world.now_us;
+	else
+		PROMISE(world.now_us - sp->shadow.undrained_us <= 50 * MS + late_of(sp), "C23",
+			"nothing is leased for %" PRId64 " us, and the drain is not answered",
+			world.now_us - sp->shadow.undrained_us);
+}
+
+/* What a loop keeps for others is bounded by its sessions and connections, whatever they do. Proves: RES-1 */
+static void check_blocks(const struct loop *l)
+{
+	struct loop_count n;
+	size_t may = 0;
+
+	loop_count(l, &n);
+	for (size_t i = 0; i < run.n_pools; i++) {
+		const struct sim_pool *sp = &run.pools[i];
+		size_t clients = 0, each = 2 * (sp->opts.high_water / 4000 + 2);
+
+		if (!sp->svc || run.loops[sp->loop] != l)
+			continue;
+		for (int st = 0; st < CLIENT_STATES; st++)
+			clients += service_count(sp->svc, (enum client_state)st);
+		/* a greeting for a client; a reply and an output for a connection */
+		may += clients * (each + 5) + sp->shadow.n_ups * 12;
+	}
+	PROMISE(n.blocks <= may, "RES-1", "%zu blocks are in use, %zu may be", n.blocks, may);
+}
+
 /* How long a dial or check that is under way may take to be of use, or to fail. */
 static int64_t longest_supply_us(const struct sim_pool *sp)
 {
@@ -565,6 +640,8 @@ static void check_pool(struct sim_pool *sp)
 	service_audit(sp->svc);
 	check_counts(sp, p);
 	check_no_waste(sp, p);
+	check_not_stuck(sp, p);
+	check_drain(sp, p);
 	/* One that was past when it was set is met in the next turn. */
 	if (due != sp->shadow.due_us)
 		sp->shadow.due_since_us = world.now_us;
@@ -587,6 +664,7 @@ static void after_callback(struct loop *l)
 {
 	int permits = 0;
 
+	check_blocks(l);
 	for (size_t i = 0; i < run.n_pools; i++) {
 		struct sim_pool *sp = &run.pools[i];
 

@@ -54,6 +54,8 @@ struct pool_shadow {
 	int64_t worst_wait_us; /* of granted leases */
 	int64_t drained_us;    /* when the last EFFECT_DRAINED was seen */
 	int64_t last_release_us;
+	int64_t stuck_us;	      /* since when somebody waits though a dial is possible */
+	int64_t undrained_us;	      /* since when nothing is leased and a drain waits */
 	int64_t due_us, due_since_us; /* the pool's next deadline after the last callback, and since when */
 };
 
