@@ -191,7 +191,7 @@ REAL_ARGS ?=
 STEP_SECS ?= 600
 # Rows without a test, and layout that differs from clang-format's, fail the check.
 ROWS_STRICT ?= 1
-FORMAT_STRICT ?= 0
+FORMAT_STRICT ?= 1
 RESULTS ?=
 export ROWS_STRICT
 

@@ -24,15 +24,20 @@ static size_t plan_quick_of(const struct list *l)
 	return n;
 }
 
-/* Connections that will soon be idle without anybody doing more. Only what answers quickly counts. */
+/* Connections that will soon be idle without anybody doing more. Only what answers quickly counts: dials of a server that is
+ * up, checks of connections that exist. */
 static size_t plan_supply(const struct pool *p)
 {
-	static const enum up_state soon[] = {UP_DIALING, UP_SECURING, UP_LOGIN, UP_PROBING};
 	size_t n = 0;
 
-	for (size_t i = 0; i < p->n_servers; i++)
-		for (size_t k = 0; p->servers[i]->state == SERVER_UP && k < sizeof(soon) / sizeof(soon[0]); k++)
-			n += plan_quick_of(&p->servers[i]->by_state[soon[k]]);
+	for (size_t i = 0; i < p->n_servers; i++) {
+		const struct list *by = p->servers[i]->by_state;
+
+		n += plan_quick_of(&by[UP_PROBING]);
+		if (p->servers[i]->state == SERVER_UP)
+			n += plan_quick_of(&by[UP_DIALING]) + plan_quick_of(&by[UP_SECURING]) +
+			     plan_quick_of(&by[UP_LOGIN]);
+	}
 	return n;
 }
 

@@ -477,6 +477,34 @@ START_TEST(test_refusals_carry_the_cause)
 }
 END_TEST
 
+/* Found by the simulator: the check of an idle connection is supply even where dials are refused. */
+/* Proves: E11 C9 POOL-11 */
+START_TEST(test_nonblock_waits_for_the_check_of_a_down_server)
+{
+	struct lease a, b;
+
+	po.lease_wait = LEASE_NONBLOCK;
+	po.has_health_check = true;
+	po.health_check_after_us = 0;
+	start(1);
+	w.auto_check = false;
+	w_lease(&w, &a);
+	w.auto_dial = false;
+	w_lease(&w, &b);
+	w_dial_fail(&w, 0, ERR_REFUSED);
+	w_release(&w, &a);
+	w_pass(&w, MS);
+	w_lease(&w, &b);
+	ck_assert_uint_eq(w.n_probes, 1);
+	ck_assert_int_eq(b.state, LEASE_WAITING);
+	pool_checked(w.pool, w.probes[0], ERR_OK, w.now);
+	w_run(&w);
+	ck_assert_int_eq(b.state, LEASE_HELD);
+	w_release(&w, &b);
+	finish();
+}
+END_TEST
+
 START_TEST(test_a_server_without_address_is_passed_over)
 {
 	struct server *b;
@@ -556,6 +584,7 @@ int main(void)
 	tcase_add_test(t, test_a_black_hole_delays_nobody);
 	tcase_add_test(t, test_why_names_the_three_causes);
 	tcase_add_test(t, test_refusals_carry_the_cause);
+	tcase_add_test(t, test_nonblock_waits_for_the_check_of_a_down_server);
 	tcase_add_test(t, test_a_server_without_address_is_passed_over);
 	tcase_add_test(t, test_retired_addresses_drain);
 	srunner_run_all(r, CK_NORMAL);
