@@ -30,18 +30,32 @@ static int activate_find(struct activate *a, const char *name)
 	return -1;
 }
 
-static enum err activate_listener(struct activate *a, const struct conf_listener *c, struct service_listener *l,
-				  char **why)
+/* All sockets of a name belong to one listener of the configuration: a socket unit gives its own the same name. */
+static enum err activate_listener(struct activate *a, struct setup_pool *p, size_t k, char **why)
 {
-	l->fd = activate_find(a, c->where.host);
-	if (l->fd < 0) {
+	const struct conf_listener *c = &p->conf->listen[k];
+	int fd = activate_find(a, c->where.host);
+
+	if (fd < 0) {
 		*why = mem_printf("%s: no socket of that name was passed (%d sockets were)", c->address, a->n);
 		return ERR_CONFIG;
 	}
-	if (sd_is_socket(l->fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
-		*why = mem_printf("%s: the socket passed is not a listening stream socket", c->address);
-		return ERR_CONFIG;
-	}
+	p->listeners[k].fd = fd;
+	do {
+		if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
+			*why = mem_printf("%s: the socket passed is not a listening stream socket", c->address);
+			return ERR_CONFIG;
+		}
+		if (fd != p->listeners[k].fd) {
+			size_t n = p->opts.n_listeners++;
+
+			p->listeners = mem_realloc(p->listeners, (n + 1) * sizeof(*p->listeners));
+			p->listeners[n] = p->listeners[k];
+			p->listeners[n].fd = fd;
+			p->opts.listeners = p->listeners;
+		}
+		fd = activate_find(a, c->where.host);
+	} while (fd >= 0);
 	return ERR_OK;
 }
 
@@ -55,7 +69,7 @@ static enum err activate_match(struct activate *a, struct setup *s, char **why)
 			enum err e = ERR_OK;
 
 			if (c->where.kind == ADDR_SYSTEMD)
-				e = activate_listener(a, c, &p->listeners[k], why);
+				e = activate_listener(a, p, k, why);
 			if (e != ERR_OK)
 				return e;
 		}

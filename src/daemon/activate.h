@@ -1,5 +1,6 @@
 /*
- * activate: listening sockets passed by systemd (LISTEN_FDS), matched by name with addresses "systemd:NAME".
+ * activate: listening sockets passed by systemd (LISTEN_FDS), matched by name with addresses "systemd:NAME". Several sockets of
+ * one name are one listener: a socket unit with several ListenStream= lines names them all alike.
  *
  * Every passed socket must be asked for and every one asked for must have been passed, be a stream socket and listen;
  * anything else refuses the start, because a socket nobody accepts from hangs its clients.

@@ -448,6 +448,8 @@ class Proc:
                 self.kill()
 
     def stderr(self):
+        if not os.path.exists(self.err_path):       # it goes elsewhere
+            return ""
         with open(self.err_path, errors="replace") as f:
             return f.read()
 
@@ -587,6 +589,7 @@ class Leased(Proc):
     def __init__(self, rig, tree=None, text=None, *, args=(), env=None, prefix=(), wait=True, notify=True, admin=True,
                  expect_exit=0, nofile=None, pass_fds=(), preexec=None, stderr=None, ready_timeout=10, config=None):
         self.dir = tempfile.mkdtemp(prefix="d", dir=rig.dir)
+        os.chmod(self.dir, 0o777)       # the daemon may become another user
         self.admin = os.path.join(self.dir, "admin.sock")
         self.config = config or os.path.join(self.dir, "leased.conf")
         self.expect_exit = expect_exit
@@ -611,6 +614,7 @@ class Leased(Proc):
             self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             path = os.path.join(self.dir, "notify.sock")
             self.notify.bind(path)
+            os.chmod(path, 0o777)
             self.notify.setblocking(False)
             e["NOTIFY_SOCKET"] = path
         if os.environ.get("LEASED_FAILIO") and "LD_PRELOAD" not in (env or {}):
@@ -1026,10 +1030,10 @@ class NetNS:
 
     def __init__(self, rig):
         r, w = os.pipe()
-        self.holder = Proc(rig, ["unshare", "-n", "sh", "-c", "ip link set lo up && echo >&%d && exec cat" % w], "netns",
-                           stdin=subprocess.PIPE, pass_fds=(w,))
+        self.holder = Proc(rig, ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec cat"], "netns",
+                           stdin=subprocess.PIPE, stdout=w)
         os.close(w)
-        assert os.read(r, 1), "no network namespace"
+        assert os.read(r, 3), "no network namespace"
         os.close(r)
         self.prefix = ["nsenter", "-t", str(self.holder.pid), "-n", "--"]
 

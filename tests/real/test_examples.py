@@ -38,14 +38,14 @@ def inside(rig, d, argv, port):
 def say(rig, d, port, text):
     r = subprocess.run(d.inside + ["socat", "-t", "5", "-", "TCP:127.0.0.1:%d" % port], input=text, capture_output=True,
                        text=True, timeout=20)
-    return r.stdout
+    return r.stdout.replace("\r\n", "\n")
 
 
 def test_memcached_example_serves(rig):
     d = start(rig, os.path.join(TOP, "conf", "examples", "memcached.conf"))
     inside(rig, d, ["memcached", "-u", "root", "-l", "127.0.0.1", "-p", "11211", "-U", "0"], 11211)
     for i in range(5):
-        assert say(rig, d, 11311, "set k 0 0 1\r\n%d\r\nget k\r\nquit\r\n" % i).startswith("STORED\r\nVALUE k 0 1\r\n%d\r\n" % i)
+        assert say(rig, d, 11311, "set k 0 0 1\r\n%d\r\nget k\r\nquit\r\n" % i).startswith("STORED\nVALUE k 0 1\n%d\n" % i)
 
 
 def test_redis_example_serves(rig):

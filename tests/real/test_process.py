@@ -1,0 +1,99 @@
+"""What the daemon does as a process: its streams, its pid file, its command line, its log as another user."""
+import fcntl
+import os
+import re
+import shutil
+import signal
+
+import pytest
+
+from harness import *
+
+pytestmark = pytest.mark.limit(40)
+
+
+def streams(pid):
+    return [os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)]
+
+
+# Proves: SEC-5
+@pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (1, 2)])
+def test_closed_standard_streams_stay_nobodys(rig, closed):
+    """Otherwise a socket or the pid file becomes descriptor 2, and lines of the log go there."""
+    path, port = rig.path("leased.pid"), free_port()
+    redirect = " ".join("%d>&-" % fd if fd else "0<&-" for fd in closed)
+    d = rig.leased(pool("p", rig.bad(), listen="127.0.0.1:%d" % port), pid_file=path,
+                   prefix=["/bin/sh", "-c", 'exec "$@" ' + redirect, "sh"])
+    with Conn(port) as c:
+        assert c.ask(b"c1 1 x\r\n") == b"c1 1 x\r\n"
+    got = streams(d.pid)
+    assert [got[fd] for fd in closed] == ["/dev/null"] * len(closed)
+    with open(path) as f:
+        assert f.read() == "%d\n" % d.pid
+
+
+# Proves: CRED-13
+def test_a_password_does_not_stay_on_the_command_line(rig):
+    word = "CANARY_on_argv"
+    login = [{"send": "AUTH ${username} ${password}\r\n", "expect": "+OK"}]
+    srv = rig.redis("--requirepass", word)
+    d = rig.proxy(srv, top={"credentials": [{"name": "a.b", "username": "default"}]}, credentials="a.b", login=login,
+                  args=["-o", "credentials.a.b.password=" + word, "-o", "log.level=debug"])
+    with Conn(d.port) as c:
+        c.ping()
+    with open("/proc/%d/cmdline" % d.pid) as f:
+        line = f.read()
+    assert word not in line and "log.level=debug" in line
+    with open("/proc/%d/maps" % d.pid) as f:
+        heap = re.search(r"^(\w+)-(\w+) rw.*\[heap\]$", f.read(), re.M)
+    try:
+        mem = open("/proc/%d/mem" % d.pid, "rb", 0)
+    except PermissionError:
+        pytest.skip("may not read memory here")
+    with mem:
+        start, end = (int(x, 16) for x in heap.groups())
+        mem.seek(start)
+        assert word.encode() not in mem.read(end - start)
+
+
+# Proves: F:G8
+def test_a_pid_file_that_is_being_removed_is_not_taken(rig):
+    """Who holds it removes it and then lets go of the lock: the next one must not settle on the removed file."""
+    path, port = rig.path("leased.pid"), free_port()
+    hold = rig.path("hold.so")
+    src = rig.path("hold.c")
+    with open(src, "w") as f:           # the removal happens between open() and flock() of the newcomer
+        f.write('#include <sys/file.h>\n#include <sys/syscall.h>\n#include <stdlib.h>\n#include <unistd.h>\n'
+                'int flock(int fd, int op)\n{\n\tstatic int calls;\n\n\tif (calls++ == 0)\n'
+                '\t\tunlink(getenv("HOLD_PATH"));\n\treturn (int)syscall(SYS_flock, fd, op);\n}\n')
+    if not shutil.which("cc"):
+        pytest.skip("no compiler")
+    assert rig.run(["cc", "-shared", "-fPIC", "-o", hold, src]).returncode == 0
+    with open(path, "w"):
+        pass
+    d = rig.leased(pool("p", rig.bad(), listen="127.0.0.1:%d" % port), pid_file=path,
+                   env={"LD_PRELOAD": hold, "HOLD_PATH": path})
+    with open(path) as f:
+        assert f.read() == "%d\n" % d.pid
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert d.term() == 0 and not os.path.exists(path)
+
+
+# Proves: F:G5
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("sig", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_log_that_can_not_be_reopened_is_told(rig, sig):
+    os.mkdir(rig.path("log"), 0o755)
+    log, port = rig.path("log/leased.log"), free_port()
+    d = rig.leased(pool("p", rig.bad(), listen="127.0.0.1:%d" % port), user="nobody", log={"target": "file", "file": log})
+    d.unix_paths = lambda: []       # it may no longer remove what root made
+    os.rename(log, log + ".1")
+    d.signal(sig)
+
+    def told():
+        with open(log + ".1") as f:
+            return [l for l in f if "log.not_reopened" in l and log in l]
+    poll(told, 5, "a line in the log that still works")
+    with open(log + ".1") as f:
+        assert "log.reopened" not in f.read()
