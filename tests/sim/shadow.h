@@ -59,7 +59,14 @@ struct pool_shadow {
 	int64_t due_us, due_since_us; /* the pool's next deadline after the last callback, and since when */
 };
 
-void shadow_begin(void); /* installs the checks in the back end */
-void shadow_end(void);	 /* the counters against the log, pools empty */
+struct loop;
+struct sim_pool;
+
+void shadow_begin(void);	   /* installs the checks in the back end */
+void shadow_end(void);		   /* the counters against the log, pools empty */
+void shadow_after(struct loop *l); /* the checks after every callback */
+size_t shadow_count(const struct pool_shadow *s, enum up_state st);
+/* How much later than due something may be: turns are late when the loop stands still. */
+int64_t shadow_late_us(const struct sim_pool *sp);
 
 #endif
