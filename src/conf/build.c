@@ -270,6 +270,7 @@ static void build_pool(struct build *b, const struct value *v, struct conf_pool 
 	build_listeners(b, v, p);
 	build_servers(b, v, p, &defaults);
 	build_credential_of(b, p, &own);
+	p->protocol_pos = seen_given(&own, K_POOL_protocol) ? own.at[K_POOL_protocol] : p->pos;
 	check_pool(b, p, &own, &defaults);
 	for (const struct conf_pool *o = b->conf->pools; o < p; o++)
 		if (*p->name && strcmp(o->name, p->name) == 0)

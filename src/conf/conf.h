@@ -106,7 +106,7 @@ struct conf_pool {
 	struct conf_server *servers;
 	size_t n_servers;
 	const struct conf_credential *credential; /* NULL: none */
-	struct conf_pos pos;
+	struct conf_pos pos, protocol_pos;
 };
 
 struct conf {

@@ -32,9 +32,10 @@ static void setup_check_protocol(struct setup_checker *k, const struct conf_pool
 		}
 	}
 	if (near)
-		setup_error(k, p->pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol, near);
+		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol,
+			    near);
 	else
-		setup_error(k, p->pos, "protocol: unknown protocol \"%s\"", p->protocol);
+		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\"", p->protocol);
 }
 
 /* Compiles a script to see whether it does. login: the one script that may use the credential. */
@@ -72,6 +73,22 @@ static void setup_check_pool(struct setup_checker *k, const struct conf_pool *p)
 				  "warning: credentials: not used, the pool has no login script");
 }
 
+/* Connections kept ready are not evicted for another pool's sake: together they must leave it something. */
+static void setup_check_min_idle(struct setup_checker *k, const struct limits *l, struct conf_pos pos)
+{
+	const struct conf *c = k->conf;
+	int64_t idle = 0;
+
+	for (size_t i = 0; i < c->n_pools; i++)
+		for (size_t n = 0; n < c->pools[i].n_servers; n++)
+			idle += c->pools[i].servers[n].min_idle;
+	if (c->n_pools > 1 && idle >= l->max_upstream)
+		conf_messages_add(k->warnings, pos,
+				  "warning: min_idle: the %lld connections kept ready in all leave nothing of the %d "
+				  "upstream connections the process may have",
+				  (long long)idle, l->max_upstream);
+}
+
 static void setup_check_top(struct setup_checker *k)
 {
 	const struct conf *c = k->conf;
@@ -82,6 +99,8 @@ static void setup_check_top(struct setup_checker *k)
 	limits_raise(&l);
 	if (!limits_plan(&l, c, &why))
 		setup_error(k, file, "limits: %s", why);
+	else
+		setup_check_min_idle(k, &l, file);
 	mem_free(why);
 }
 
