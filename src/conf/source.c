@@ -148,6 +148,9 @@ static const char *lex_code(struct lexer *lx, const char *p, const char *end)
 		return lex_name(lx, p, end);
 	if (lex_is_digit(*p) || *p == '.')
 		return lex_number(lx, p, end);
+	/* libconfig would read that file by itself, unchecked and relative to the working directory. */
+	if (*p == '@')
+		lex_fail(lx, lx->pos.line, "syntax error: @include must begin its line");
 	if (*p == '"') {
 		lx->state = LEX_STRING;
 		lx->since = lx->pos.line;

@@ -203,6 +203,10 @@ START_TEST(test_includes)
 	ck_assert_int_eq(conf->shutdown_timeout_us, 7000000);
 	ck_assert_str_eq(conf->pools[0].pos.file, VECTORS "/good/conf.d/pool.inc");
 	ck_assert_int_eq(conf->pools[0].pos.line, 1);
+	/* What the parser finds itself would be read unchecked, from the working directory. */
+	write_file("part.inc", POOL, 0600);
+	load_file(write_file("twice.conf", "@include \"part.inc\" @include \"/etc/hostname\"\n", 0600));
+	must_fail("two on a line", "twice.conf:1: syntax error: @include must begin its line");
 }
 END_TEST
 
@@ -238,6 +242,8 @@ START_TEST(test_text_only)
 	must_fail("include", "(text):1: @include is not possible here");
 	load_text("\n\n  @include \"x\"\n");
 	must_fail("include", "(text):3:");
+	load_text("workers = 1; @include \"x\"\n");
+	must_fail("include", "(text):1: syntax error: @include must begin its line");
 }
 END_TEST
 
@@ -444,6 +450,18 @@ START_TEST(test_password_not_left_behind)
 }
 END_TEST
 
+START_TEST(test_ready_check_unused_warning)
+{
+	load_text("pools = ( { name = \"p\"; listen = \"127.0.0.1:1\"; servers = \"127.0.0.1:2\";\n"
+		  "ready_check = ( { send = \"x\\n\"; expect = \"y\"; } ); } );\n");
+	must_load("warning");
+	ck_assert_uint_eq(warnings.n, 1);
+	ck_assert_str_eq(warnings.v[0], "(text):2: warning: ready_check: run only by leased -T; leases need reuse = "
+					"\"script\" for it");
+	done();
+}
+END_TEST
+
 START_TEST(test_max_clients_warning)
 {
 	load_text(
@@ -484,6 +502,7 @@ int main(void)
 		test_password_inline,
 		test_password_not_in_messages,
 		test_password_not_left_behind,
+		test_ready_check_unused_warning,
 		test_max_clients_warning,
 	};
 	char command[64];
