@@ -42,7 +42,7 @@ static int main_probe(const struct conf *c)
 }
 
 /* The actions that want the configuration but no daemon. */
-static int main_check(const struct options *o)
+static int main_check(struct options *o)
 {
 	struct conf *c;
 	int code = start_load(o, &c, NULL);
@@ -59,7 +59,7 @@ static int main_check(const struct options *o)
 	return code;
 }
 
-static int main_action(const struct options *o)
+static int main_action(struct options *o)
 {
 	switch (o->action) {
 	case OPTIONS_TEST:
@@ -89,8 +89,10 @@ static int main_action(const struct options *o)
 int main(int argc, char **argv)
 {
 	struct options o;
-	int code = options_parse(&o, argc, argv) ? main_action(&o) : EXIT_CODE_USAGE;
+	int code;
 
+	process_streams();
+	code = options_parse(&o, argc, argv) ? main_action(&o) : EXIT_CODE_USAGE;
 	options_free(&o);
 	return code;
 }

@@ -466,14 +466,17 @@ enum err log_open(const struct log_opts *o)
 	return ERR_OK;
 }
 
-void log_reopen(void)
+bool log_reopen(void)
 {
+	bool ok = true;
+
 	pthread_mutex_lock(&log_state.lock);
 	if (log_state.target == LOG_TO_FILE) {
 		int fd = log_file_fd(log_state.file);
 
 		/* A file that can't be opened any more is no reason to lose the one that still works. */
-		if (fd >= 0) {
+		ok = fd >= 0;
+		if (ok) {
 			close(log_state.fd);
 			log_state.fd = fd;
 		}
@@ -482,6 +485,7 @@ void log_reopen(void)
 		log_state.fd = -1;
 	}
 	pthread_mutex_unlock(&log_state.lock);
+	return ok;
 }
 
 /* Later lines go to stderr. */

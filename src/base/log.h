@@ -44,7 +44,7 @@ struct log_field {
 extern enum log_level log_level_now; /* read-only outside log.c */
 
 enum err log_open(const struct log_opts *o) MUST_CHECK;
-void log_reopen(void);
+bool log_reopen(void); /* false: the file can't be opened, the one at hand stays in use */
 void log_close(void);
 /* Writes the "suppressed" lines that are due, as every event does; call it once a second for when there is none. */
 void log_flush(void);

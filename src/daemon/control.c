@@ -128,8 +128,10 @@ static void control_reopen_logs(struct control *c, int signo)
 {
 	if (signo == SIGHUP)
 		notify_reloading(&c->notify);
-	log_reopen();
-	log_at(LOG_LV_NOTICE, "log.reopened", L_INT("signal", signo));
+	if (log_reopen())
+		log_at(LOG_LV_NOTICE, "log.reopened", L_INT("signal", signo));
+	else
+		log_at(LOG_LV_WARNING, "log.not_reopened", L_STR("file", c->conf->log.file));
 	if (signo == SIGHUP)
 		notify_ready(&c->notify);
 }

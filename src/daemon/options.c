@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/secret.h"
 #include "base/units.h"
 
 enum { OPTIONS_ONLY_LONG = 256 };
@@ -51,6 +52,16 @@ static void options_set(struct options *o, const char *prefix, const char *value
 {
 	o->sets = mem_realloc(o->sets, (o->n_sets + 1) * sizeof(*o->sets));
 	o->sets[o->n_sets++] = mem_printf("%s%s", prefix, value);
+}
+
+/* A password on the command line is for all to see in the list of processes: it doesn't stay there. */
+static void options_hide(char *set)
+{
+	static const char last[] = "password";
+	char *eq = strchr(set, '=');
+
+	if (eq && (size_t)(eq - set) >= sizeof(last) - 1 && memcmp(eq - sizeof(last) + 1, last, sizeof(last) - 1) == 0)
+		memset(eq + 1, '*', strlen(eq + 1));
 }
 
 static const char *options_nearest(const char *name)
@@ -118,6 +129,7 @@ static bool options_one(struct options *o, int letter)
 		break;
 	case 'o':
 		options_set(o, "", optarg);
+		options_hide(optarg);
 		if (strchr(optarg, '='))
 			break;
 		fprintf(stderr, "leased: -o wants KEY=VALUE, not '%s'\nTry 'leased --help'.\n", optarg);
@@ -159,8 +171,10 @@ bool options_parse(struct options *o, int argc, char **argv)
 
 void options_free(struct options *o)
 {
-	for (size_t i = 0; i < o->n_sets; i++)
+	for (size_t i = 0; i < o->n_sets; i++) {
+		secret_wipe(o->sets[i], strlen(o->sets[i]));
 		mem_free(o->sets[i]);
+	}
 	mem_free(o->sets);
 	o->sets = NULL;
 	o->n_sets = 0;

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,18 @@ static _Noreturn void process_wait(int fd, pid_t child)
 	if (read(fd, &code, 1) != 1)
 		code = EXIT_CODE_INTERNAL;
 	_exit(code);
+}
+
+void process_streams(void)
+{
+	int fd;
+
+	/* The lowest free number is what open() gives. */
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
 }
 
 static int process_ready_fd = -1;
@@ -116,24 +129,44 @@ enum err process_drop_to(const char *user)
 	return ERR_OK;
 }
 
+static void pid_file_drop(struct pid_file *p)
+{
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+}
+
+/* Whether what we have locked still is the file of that name: who held it before may just have removed it. */
+static bool pid_file_in_place(const struct pid_file *p)
+{
+	struct stat ours, there;
+
+	return fstat(p->fd, &ours) == 0 && lstat(p->path, &there) == 0 && ours.st_dev == there.st_dev &&
+	       ours.st_ino == there.st_ino;
+}
+
 enum err pid_file_open(struct pid_file *p, const char *path, int *other)
 {
 	char text[32] = "";
+	bool locked;
 	ssize_t n;
 
 	*p = (struct pid_file){.fd = -1, .path = path && path[0] ? path : NULL};
 	*other = 0;
 	if (!p->path)
 		return ERR_OK;
-	p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (p->fd < 0)
-		return ERR_CANT_CREATE;
-	if (flock(p->fd, LOCK_EX | LOCK_NB) == 0)
+	do {
+		pid_file_drop(p);
+		p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+		if (p->fd < 0)
+			return ERR_CANT_CREATE;
+		locked = flock(p->fd, LOCK_EX | LOCK_NB) == 0;
+	} while (locked && !pid_file_in_place(p));
+	if (locked)
 		return ERR_OK;
 	n = read(p->fd, text, sizeof(text) - 1);
 	*other = n > 0 ? atoi(text) : 0;
-	close(p->fd);
-	p->fd = -1;
+	pid_file_drop(p);
 	return ERR_AGAIN;
 }
 
@@ -156,6 +189,5 @@ void pid_file_close(struct pid_file *p)
 	/* As another user we may not be allowed to remove it; then it is left empty and unlocked. */
 	if (unlink(p->path) != 0 && ftruncate(p->fd, 0) != 0)
 		p->path = NULL;
-	close(p->fd);
-	p->fd = -1;
+	pid_file_drop(p);
 }

@@ -21,6 +21,9 @@ enum exit_code {
 	EXIT_CODE_CONFIG = 78,
 };
 
+/* Fills what is missing of the three standard streams with /dev/null, so that no socket or file becomes one of them. */
+void process_streams(void);
+
 /*
  * Detaches from the terminal with two forks, before there are threads or secrets. The first process waits and exits
  * with what the daemon reports by process_ready(), or with its exit code if it ends before. Returns in the daemon;

@@ -48,7 +48,7 @@ static void start_print(const struct conf_messages *m)
 		fprintf(stderr, "%s\n", m->v[i]);
 }
 
-int start_load(const struct options *o, struct conf **out, struct conf_messages *warnings)
+int start_load(struct options *o, struct conf **out, struct conf_messages *warnings)
 {
 	struct conf_messages errors = {0}, own = {0};
 	struct conf_messages *w = warnings ? warnings : &own;
@@ -60,6 +60,7 @@ int start_load(const struct options *o, struct conf **out, struct conf_messages 
 		return EXIT_CODE_OS;
 	}
 	e = conf_load(o->file, (const char *const *)o->sets, o->n_sets, setup_check, out, &errors, w);
+	options_free(o);
 	if (e != ERR_OK || !warnings)
 		start_print(w);
 	start_print(&errors);
@@ -101,6 +102,7 @@ static int start_limits(struct start *s)
 	char *why = NULL;
 	int code = EXIT_CODE_OK;
 
+	mem_keep_spare();
 	limits_raise(&s->limits);
 	if (!limits_plan(&s->limits, s->conf, &why))
 		code = start_fail(s, EXIT_CODE_CONFIG, "limits: %s", why);
@@ -220,7 +222,7 @@ static void start_end(struct start *s)
 	conf_free(&s->conf);
 }
 
-int start_run(const struct options *o)
+int start_run(struct options *o)
 {
 	static int (*const stages[])(struct start *) = {
 		start_log,     start_limits, start_pid_file, start_setup,   start_control,

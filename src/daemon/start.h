@@ -14,11 +14,12 @@
 
 /*
  * Prepares the process for secrets and loads the configuration, with messages on stderr. Returns an exit code; 0: *out
- * is the configuration. Warnings go to stderr too, or to *warnings if that is not NULL (free them).
+ * is the configuration. Warnings go to stderr too, or to *warnings if that is not NULL (free them). The options' overrides,
+ * which may hold a password, are wiped and gone afterwards.
  */
-int start_load(const struct options *o, struct conf **out, struct conf_messages *warnings);
+int start_load(struct options *o, struct conf **out, struct conf_messages *warnings);
 
 /* Runs the daemon; returns its exit code. */
-int start_run(const struct options *o);
+int start_run(struct options *o);
 
 #endif

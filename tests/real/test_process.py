@@ -38,7 +38,7 @@ def test_a_password_does_not_stay_on_the_command_line(rig):
     login = [{"send": "AUTH ${username} ${password}\r\n", "expect": "+OK"}]
     srv = rig.redis("--requirepass", word)
     d = rig.proxy(srv, top={"credentials": [{"name": "a.b", "username": "default"}]}, credentials="a.b", login=login,
-                  args=["-o", "credentials.a.b.password=" + word, "-o", "log.level=debug"])
+                  own={"args": ["-o", "credentials.a.b.password=" + word, "-o", "log.level=debug"]})
     with Conn(d.port) as c:
         c.ping()
     with open("/proc/%d/cmdline" % d.pid) as f:
