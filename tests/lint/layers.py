@@ -32,7 +32,7 @@ LIBRARY = [
 SANS_IO = r"src/(pool|proto|serve)/"
 SYSTEM = r"sys/(socket|epoll|un|timerfd|eventfd|stat|file|select)\.h|netinet/|arpa/|netdb\.h|poll\.h|fcntl\.h|unistd\.h|time\.h"
 CORE = r"src/(pool|serve|io|daemon)/"
-NAMES = r"\b(redis|mysql|mariadb|postgres\w*|pgsql|memcached?)\b|\bproto_tcp\w*|str\w*cmp\([^;]*\"tcp\""
+NAMES = r"(?<![a-z])(redis|mysql|mariadb|postgres|pgsql|memcache)|\bproto_tcp\w*|str\w*cmp\([^;]*\"tcp\""
 
 # Builds the settings of each protocol from the configuration: the one place that has to know which is which.
 TRANSLATES = "src/daemon/setup.c"
