@@ -111,9 +111,14 @@ void budget_set_max(struct budget *b, int max)
 {
 	pthread_mutex_lock(&b->lock);
 	atomic_store(&b->max, max > 0 ? max : 0);
-	if (budget_excess(b) > 0)
-		budget_evict_locked(b);
-	else if (b->hungry.len > 0) {
+	if (budget_excess(b) > 0) {
+		/* What each member has to spare was judged by the old limit: ask them all. */
+		list_each(&b->members, n) {
+			struct budget_member *m = container_of(n, struct budget_member, node);
+
+			m->poke(m->arg, BUDGET_EVICT);
+		}
+	} else if (b->hungry.len > 0) {
 		struct budget_member *m = container_of(list_front(&b->hungry), struct budget_member, hungry);
 
 		m->poke(m->arg, BUDGET_RETRY);

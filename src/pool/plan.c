@@ -191,9 +191,8 @@ static enum supply_result plan_supply_from(struct pool *p, struct server *s, int
 {
 	struct upstream *u = plan_pick_idle(p, s, now_us);
 
-	if (u && plan_needs_check(p, u, now_us)) {
-		if (s->state != SERVER_UP && s->by_state[UP_PROBING].len > 0)
-			return SUPPLY_NONE;
+	/* While a check of a suspect server is under way, a new connection tells more than the next check. */
+	if (u && plan_needs_check(p, u, now_us) && (s->state == SERVER_UP || s->by_state[UP_PROBING].len == 0)) {
 		upstream_to(u, UP_PROBING, now_us);
 		pool_push_effect(p, (struct effect){.kind = EFFECT_PROBE, .up = u});
 		return SUPPLY_STARTED;
@@ -269,6 +268,10 @@ static bool plan_min_idle(struct pool *p, int64_t now_us)
 		struct server *s = p->servers[i];
 		size_t want = (size_t)s->opts.min_idle;
 
+		if (want > 0 && now_us < s->refill_us) {
+			plan_wake(p, s->refill_us);
+			continue;
+		}
 		while (s->by_state[UP_IDLE].len + s->by_state[UP_PROBING].len + server_under_way(s) < want &&
 		       plan_may_dial(p, s, now_us)) {
 			enum permit_result r = plan_dial(p, s, now_us);
@@ -310,16 +313,18 @@ void pool_refuse_waiters(struct pool *p, enum err why)
 	}
 }
 
-/* The least recently used idle connection that may go; servers at their min_idle keep theirs. */
+/* The least recently used idle connection that may go. Servers at their min_idle keep theirs, unless the process has more
+ * connections than it may (its limit was lowered). */
 static struct upstream *plan_lru(const struct pool *p)
 {
+	bool excess = budget_excess(p->budget) > 0;
 	struct upstream *lru = NULL;
 
 	for (size_t i = 0; i < p->n_servers; i++) {
 		const struct list *idle = &p->servers[i]->by_state[UP_IDLE];
 		struct upstream *u;
 
-		if (idle->len == 0 || idle->len <= (size_t)p->servers[i]->opts.min_idle)
+		if (idle->len <= (excess ? 0 : (size_t)p->servers[i]->opts.min_idle))
 			continue;
 		u = upstream_of(list_back(idle));
 		if (!lru || upstream_used_us(u) < upstream_used_us(lru))

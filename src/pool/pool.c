@@ -274,6 +274,8 @@ void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 	if (u->state == UP_CLOSING)
 		return;
 	BUG_ON(u->state == UP_LEASED);
+	if (u->state == UP_IDLE && u->leases == 0)
+		u->server->refill_us = now_us + u->server->opts.backoff.initial_us;
 	if (u->state == UP_PROBING)
 		p->stat.health_checks[e]++;
 	else if (u->state == UP_CLEANING)
@@ -391,9 +393,12 @@ void pool_tick(struct pool *p, int64_t now_us)
 
 void pool_poked(struct pool *p, enum budget_poke what, int64_t now_us)
 {
-	if (what == BUDGET_EVICT)
+	bool needed = budget_excess(p->budget) > 0 || budget_starved(p->budget);
+
+	/* The need may have passed while the poke travelled. */
+	if (what == BUDGET_EVICT && needed)
 		pool_evict_one(p, ERR_EVICTED, now_us);
-	else if (list_is_on(&p->member.hungry))
+	if (what == BUDGET_RETRY && list_is_on(&p->member.hungry))
 		budget_unwant(p->budget, &p->member);
 	pool_plan(p, now_us);
 }

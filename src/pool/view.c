@@ -1,5 +1,14 @@
 #include "pool/pool_private.h"
 
+static bool server_has_room(const struct pool *p, const struct server *s)
+{
+	const struct permit_scope *a = &s->scope, *b = &p->scope;
+	int max = budget_max(p->budget);
+
+	return (a->max == 0 || a->used < a->max) && (b->max == 0 || b->used < b->max) &&
+	       (max == 0 || budget_used(p->budget) < max);
+}
+
 enum err pool_why(const struct pool *p, int64_t now_us)
 {
 	size_t down = 0, limited = 0;
@@ -13,7 +22,7 @@ enum err pool_why(const struct pool *p, int64_t now_us)
 			limited++;
 		else if ((s->state != SERVER_UP || !s->dialable) && s->by_state[UP_LEASED].len == 0)
 			down++;
-		else if (s->state == SERVER_UP && s->by_state[UP_IDLE].len > 0)
+		else if (s->state == SERVER_UP && (s->by_state[UP_IDLE].len > 0 || server_has_room(p, s)))
 			return ERR_OK;
 	}
 	if (down == p->n_servers)

@@ -871,6 +871,28 @@ START_TEST(test_lowered_budget_evicts_and_never_reuses_the_excess)
 }
 END_TEST
 
+/* Proves: F:R2 */
+START_TEST(test_lowered_budget_evicts_even_min_idle)
+{
+	struct budget *b = budget_new(4);
+
+	so.min_idle = 4;
+	w_init(&w, &po, b);
+	w_server(&w, &so);
+	pool_tick(w.pool, w.now);
+	w_run(&w);
+	ck_assert_uint_eq(w_in(&w, UP_IDLE), 4);
+	ck_assert_int_eq(pool_why(w.pool, w.now), ERR_OK);
+	budget_set_max(b, 1);
+	w_pokes(&w);
+	ck_assert_int_eq(budget_used(b), 1);
+	w_pass(&w, SEC);
+	ck_assert_int_eq(budget_used(b), 1);
+	w_done(&w);
+	budget_free(&b);
+}
+END_TEST
+
 /* Proves: D3 */
 START_TEST(test_budget_formula)
 {
@@ -1070,6 +1092,7 @@ int main(void)
 	tcase_add_test(t, test_min_idle_is_not_evicted);
 	tcase_add_test(t, test_hungry_pools_do_not_spin);
 	tcase_add_test(t, test_lowered_budget_evicts_and_never_reuses_the_excess);
+	tcase_add_test(t, test_lowered_budget_evicts_even_min_idle);
 	tcase_add_test(t, test_budget_formula);
 	tcase_add_test(t, test_budget_figures);
 	tcase_add_test(t, test_waiters_are_first_come_first_served);
