@@ -1,7 +1,9 @@
 /* mem: allocation, slabs and bug_at(); see mem.h. */
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,10 +39,84 @@ void bug_at(const char *cond, const char *file, int line)
 	abort();
 }
 
+/* ---- the spare ---- */
+
+#define SPARE_PIECES	  16
+#define SPARE_PIECE_BYTES 65536 /* small enough to come from the heap, where freed memory is */
+
+struct spare {
+	struct spare *next;
+};
+
+static _Atomic(struct spare *) mem_spare;
+static atomic_bool mem_spent;
+
+static void spare_free(struct spare *s)
+{
+	while (s) {
+		struct spare *next = s->next;
+
+		free(s);
+		s = next;
+	}
+}
+
+static struct spare *spare_new(void)
+{
+	struct spare *s = NULL;
+
+	for (int i = 0; i < SPARE_PIECES; i++) {
+		struct spare *piece = malloc(SPARE_PIECE_BYTES);
+
+		if (!piece) {
+			spare_free(s);
+			return NULL;
+		}
+		piece->next = s;
+		s = piece;
+	}
+	return s;
+}
+
+/* One heap for all threads, so that what one gives up another can have. The data path allocates next to nothing. */
+void mem_keep_spare(void)
+{
+	mallopt(M_ARENA_MAX, 1);
+	spare_free(atomic_exchange(&mem_spare, spare_new()));
+}
+
+bool mem_is_short(void)
+{
+	struct spare *s;
+
+	if (!atomic_load_explicit(&mem_spent, memory_order_relaxed))
+		return false;
+	s = spare_new();
+	if (!s)
+		return true;
+	spare_free(atomic_exchange(&mem_spare, s));
+	atomic_store(&mem_spent, false);
+	return false;
+}
+
+/* Whether it is worth to try again. */
+static bool mem_give_up_spare(void)
+{
+	struct spare *s = atomic_exchange(&mem_spare, NULL);
+
+	if (!s)
+		return false;
+	atomic_store(&mem_spent, true);
+	spare_free(s);
+	return true;
+}
+
 void *mem_alloc(size_t n)
 {
 	void *p = calloc(1, n ? n : 1);
 
+	if (!p && mem_give_up_spare())
+		p = calloc(1, n ? n : 1);
 	if (!p)
 		bug_at("out of memory", __FILE__, __LINE__);
 	return p;
@@ -50,6 +126,8 @@ void *mem_realloc(void *p, size_t n)
 {
 	void *q = realloc(p, n ? n : 1);
 
+	if (!q && mem_give_up_spare())
+		q = realloc(p, n ? n : 1);
 	if (!q)
 		bug_at("out of memory", __FILE__, __LINE__);
 	return q;

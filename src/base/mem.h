@@ -1,5 +1,5 @@
 /*
- * mem: allocation that aborts on failure for small things of our own, free lists of equal objects, and assertions
+ * mem: allocation that aborts when even the spare is used up, for small things of our own, free lists of equal objects, and assertions
  * that stay on in release builds.
  *
  * Memory whose size a peer decides is never taken here without a cap checked before. With --enable-honest-alloc a slab
@@ -8,6 +8,7 @@
 #ifndef LEASED_BASE_MEM_H
 #define LEASED_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Prints the condition and place with write(2), then abort(). Stays on in release builds. */
@@ -23,6 +24,13 @@ void *mem_realloc(void *p, size_t n); /* aborts when out of memory */
 char *mem_strdup(const char *s);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_free(void *p);
+
+/*
+ * A spare that is given up when an allocation fails, so that what is under way can go on while new work is refused: whoever
+ * lets in clients or keeps bytes for them asks mem_is_short() first. Without mem_keep_spare() there is none. Thread-safe.
+ */
+void mem_keep_spare(void);
+bool mem_is_short(void); /* the spare is gone and can't be had back yet; one load when it is not */
 
 #define NEW(type) ((type *)mem_alloc(sizeof(type)))
 

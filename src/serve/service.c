@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "serve/serve_private.h"
 
 struct client_limit {
@@ -151,6 +152,8 @@ static void service_on_accept(void *arg, struct stream *c)
 
 	if (!uid_is_allowed(o, c)) {
 		service_reject(s, c, ERR_NOT_ALLOWED);
+	} else if (mem_is_short()) {
+		service_reject(s, c, ERR_NO_MEMORY);
 	} else if (s->opts.max_clients > 0 && service_all_clients(s) >= (size_t)s->opts.max_clients) {
 		service_reject(s, c, ERR_MAX_CLIENTS);
 	} else if (!client_limit_take(s->limit)) {
@@ -352,9 +355,6 @@ enum err service_drain(struct service *s, bool refuse_new, int64_t timeout_us, v
 
 void service_resume(struct service *s)
 {
-	/* The brain waits for no last lease any more, so nothing else would answer. */
-	if (s->drain_done && !list_is_on(&s->drained.node))
-		service_drain_over(s, ERR_CANCELLED);
 	pool_resume(s->pool, service_now(s));
 	if (s->drain_done)
 		service_drain_over(s, ERR_CANCELLED);

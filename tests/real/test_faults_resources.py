@@ -187,15 +187,17 @@ def test_R4_memory_cap(rig):
         except OSError:
             pass
         clients.append(c)
-    assert d.answers() or True
     assert d.running, "the cap must not kill it"
+    p = d.pool()
+    assert err_count(p, "client_rejections", "no_memory") + err_count(p, "client_closed", "no_memory") > 100
     with open("/proc/%d/statm" % d.pid) as f:
         assert int(f.read().split()[0]) * 4096 <= size + (6 << 20)
+    assert clients[0].silent(0), "who was there before stays"
     for c in clients:
         c.close()
-    d.wait_pool(lambda p: sum(p["clients"].values()) == 0, timeout=10)
     srv.set(mode="line")
     srv.cut()
+    d.wait_pool(lambda p: sum(p["clients"].values()) == 0, timeout=10)
     served(d.port)
 
 
