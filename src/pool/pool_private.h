@@ -31,7 +31,7 @@ struct server {
 	struct backoff backoff;
 	int64_t retry_us;    /* DOWN: when it may be dialled again */
 	int64_t failed_us;   /* when the last failure was */
-	int64_t refill_us; /* min_idle: not before, as one that nobody had used was lost */
+	int64_t refill_us;   /* min_idle: not before, as one that nobody had used was lost */
 	int64_t dial_avg_us; /* smoothed time of good dials; 0: none yet */
 	unsigned failures;   /* in a row */
 	enum err last_error;

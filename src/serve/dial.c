@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "serve/serve_private.h"
 
-#define DIAL_NEXT_ADDRESS_US 250000	/* an address that has not answered by then lets the next one try */
-#define DIAL_GREETING_MAX 16384
+#define DIAL_NEXT_ADDRESS_US 250000 /* an address that has not answered by then lets the next one try */
+#define DIAL_GREETING_MAX    16384
 
 static void conn_attempt(struct conn *c);
 
@@ -63,8 +63,13 @@ static void conn_attempt(struct conn *c)
 {
 	struct endpoint *e = conn_endpoint(c);
 	struct attempt *a = c->attempt;
-	size_t at = endpoint_choose(e, a->tried);
+	size_t at;
 
+	if (a->edition != e->edition) {
+		a->edition = e->edition;
+		a->tried = 0;
+	}
+	at = endpoint_choose(e, a->tried);
 	if (at == e->n) {
 		conn_failed(c, c->error == ERR_OK ? ERR_DNS : c->error);
 		return;
@@ -73,7 +78,7 @@ static void conn_attempt(struct conn *c)
 	a->tried |= at < 64 ? (uint64_t)1 << at : ~(uint64_t)0;
 	c->up->addr = e->v[at].addr;
 	c->stream = stream_dial(c->svc->loop, &c->up->addr, &c->svc->opts.tcp, conn_on_event, c);
-	if (endpoint_choose(e, a->tried) != e->n)
+	if (endpoint_has_more(e, a->tried))
 		timer_set(c->svc->loop, &a->patience, service_now(c->svc) + DIAL_NEXT_ADDRESS_US);
 	else
 		timer_stop(c->svc->loop, &a->patience);
@@ -106,8 +111,8 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 {
 	static const enum err failed[] = {
 		[PROTO_LOGIN] = ERR_LOGIN_FAILED, [PROTO_PING] = ERR_HEALTH, [PROTO_CLEAN] = ERR_NOT_READY};
-	/* Bytes behind the last reply, read yet or not, fail it. */
-	bool done = v == PROTO_DONE && stream_peek(c->stream) == ERR_AGAIN;
+	/* Bytes behind the last reply, read yet or not, fail it, and so do words that could not be sent. */
+	bool done = v == PROTO_DONE && buf_len(&c->out) == 0 && stream_peek(c->stream) == ERR_AGAIN;
 	enum err e = done ? ERR_OK : v == PROTO_DENIED ? ERR_DENIED : failed[c->dialogue];
 	struct pool *p = c->svc->pool;
 	int64_t now = service_now(c->svc);
@@ -147,12 +152,17 @@ static void dialogue_flush(struct conn *c)
 
 static void dialogue_begin(struct conn *c, enum proto_dialogue d)
 {
+	struct blocks *blocks = d == PROTO_LOGIN ? secret_blocks() : loop_blocks(c->svc->loop);
 	enum proto_verdict v;
 
 	c->dialogue = d;
-	buf_init(&c->out, d == PROTO_LOGIN ? secret_blocks() : loop_blocks(c->svc->loop));
-	v = conn_proto(c)->begin(conn_private(c), d, c->svc->opts.proto_conf, conn_cred(c), loop_blocks(c->svc->loop),
-				 &c->out);
+	/* What the server has said before it was asked is no answer. A login may begin with its words. */
+	if (d != PROTO_LOGIN && stream_peek(c->stream) != ERR_AGAIN) {
+		conn_failed(c, ERR_DIRTY);
+		return;
+	}
+	buf_init(&c->out, blocks);
+	v = conn_proto(c)->begin(conn_private(c), d, c->svc->opts.proto_conf, conn_cred(c), blocks, &c->out);
 	dialogue_flush(c);
 	if (v != PROTO_MORE && c->up->state != UP_CLOSING)
 		dialogue_over(c, v);

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "serve/serve_private.h"
 
+#define ENDPOINT_SUSPECT_US 30000000 /* how long an address that failed is only tried after the others */
+
 static void endpoint_lookup(void *arg);
 
 void endpoint_free(struct endpoint **pe)
@@ -19,12 +21,12 @@ void endpoint_free(struct endpoint **pe)
 	*pe = NULL;
 }
 
-static bool endpoint_was_failed(const struct endpoint *e, const struct addr *a)
+static int64_t endpoint_failed_us(const struct endpoint *e, const struct addr *a)
 {
 	for (size_t i = 0; i < e->n; i++)
 		if (addr_equal(&e->v[i].addr, a))
-			return e->v[i].failed;
-	return false;
+			return e->v[i].failed_us;
+	return 0;
 }
 
 /* Takes a new set of addresses; what is known of those that stay is kept. */
@@ -33,11 +35,12 @@ static void endpoint_set(struct endpoint *e, const struct addr *v, size_t n)
 	struct endpoint_addr *nv = mem_alloc(n * sizeof(*nv));
 
 	for (size_t i = 0; i < n; i++)
-		nv[i] = (struct endpoint_addr){.addr = v[i], .failed = endpoint_was_failed(e, &v[i])};
+		nv[i] = (struct endpoint_addr){.addr = v[i], .failed_us = endpoint_failed_us(e, &v[i])};
 	mem_free(e->v);
 	e->v = nv;
 	e->n = n;
 	e->next %= n;
+	e->edition++;
 }
 
 /* A name cannot be dialled before it is resolved; the pool must know that from the first plan on. */
@@ -90,6 +93,18 @@ void endpoint_start(struct endpoint *e)
 		endpoint_lookup(e);
 }
 
+static bool endpoint_is_suspect(const struct endpoint *e, size_t at)
+{
+	int64_t failed = e->v[at].failed_us;
+
+	return failed != 0 && service_now(e->svc) - failed < ENDPOINT_SUSPECT_US;
+}
+
+static bool endpoint_was_tried(size_t at, uint64_t tried)
+{
+	return at < 64 && tried >> at & 1;
+}
+
 size_t endpoint_choose(struct endpoint *e, uint64_t tried)
 {
 	size_t second = e->n;
@@ -97,9 +112,9 @@ size_t endpoint_choose(struct endpoint *e, uint64_t tried)
 	for (size_t i = 0; i < e->n; i++) {
 		size_t at = (e->next + i) % e->n;
 
-		if (at < 64 && tried >> at & 1)
+		if (endpoint_was_tried(at, tried))
 			continue;
-		if (!e->v[at].failed) {
+		if (!endpoint_is_suspect(e, at)) {
 			e->next = (at + 1) % e->n;
 			return at;
 		}
@@ -109,9 +124,17 @@ size_t endpoint_choose(struct endpoint *e, uint64_t tried)
 	return second;
 }
 
+bool endpoint_has_more(const struct endpoint *e, uint64_t tried)
+{
+	for (size_t i = 0; i < e->n; i++)
+		if (!endpoint_was_tried(i, tried))
+			return true;
+	return false;
+}
+
 void endpoint_mark(struct endpoint *e, const struct addr *a, bool failed)
 {
 	for (size_t i = 0; i < e->n; i++)
 		if (addr_equal(&e->v[i].addr, a))
-			e->v[i].failed = failed;
+			e->v[i].failed_us = failed ? service_now(e->svc) : 0;
 }

@@ -11,6 +11,7 @@
  * unanswered gets half_close_timeout for the answer.
  */
 #include "base/log.h"
+#include "base/mem.h"
 #include "serve/serve_private.h"
 
 static void session_on_event(void *arg, enum stream_event ev);
@@ -41,10 +42,11 @@ static int64_t session_last_us(const struct session *c)
 	return later(c->connected_us, later(c->up.last_us, c->down.last_us));
 }
 
-/* The client's request was the last thing said: its answer is outstanding as far as one can tell from outside. */
+/* The server was told something and has said nothing since: the answer is outstanding as far as one can tell from
+ * outside. */
 static bool session_is_unanswered(const struct session *c)
 {
-	return c->up.bytes > 0 && c->down.last_us < c->up.last_us;
+	return flow_delivered(&c->up) > c->heard;
 }
 
 /* When a half-closed session is over, given that nothing more comes; INT64_MAX: that is not for us to say. */
@@ -100,9 +102,9 @@ static void session_log_end(const struct session *c, enum err why)
 {
 	if (!c->svc->opts.log_connections)
 		return;
-	log_at(LOG_LV_INFO, "client.closed", L_STR("pool", pool_name(c->svc->pool)), L_INT("client", c->id), L_ERR(why),
-	       L_INT("age_ms", (service_now(c->svc) - c->connected_us) / 1000), L_INT("bytes_in", c->up.bytes),
-	       L_INT("bytes_out", c->down.bytes));
+	log_at(LOG_LV_INFO, "client.closed", L_STR("pool", pool_name(c->svc->pool)), L_INT("client", c->id),
+	       L_ERR(why), L_INT("age_ms", (service_now(c->svc) - c->connected_us) / 1000),
+	       L_INT("bytes_in", c->up.bytes), L_INT("bytes_out", c->down.bytes));
 }
 
 /* Gives the lease back. `how` other than CLOSE only when both directions are empty. */
@@ -115,7 +117,7 @@ static void session_unbind(struct session *c, enum release_how how, enum err why
 	u->session = NULL;
 	if (how != RELEASE_CLOSE)
 		stream_want(u->stream, STREAM_WANT_READ);
-	if (how == RELEASE_CLOSE && why == ERR_EOF)	/* its client left in good order */
+	if (how == RELEASE_CLOSE && why == ERR_EOF) /* its client left in good order */
 		why = ERR_NO_REUSE;
 	if (pool_release(s->pool, &c->lease, how, why, service_now(s)))
 		conn_clean(u);
@@ -135,7 +137,7 @@ static void session_finish(struct session *c, enum release_how how, enum err why
 	stream_close(&c->client);
 	if (c->conn)
 		session_unbind(c, how, why);
-	else if (c->lease.state == LEASE_HELD)	/* granted, not yet told */
+	else if (c->lease.state == LEASE_HELD) /* granted, not yet told */
 		pool_release(s->pool, &c->lease, RELEASE_CLEAN, why, service_now(s));
 	else
 		pool_cancel(s->pool, &c->lease, why, service_now(s));
@@ -225,6 +227,8 @@ static void session_relayed(struct session *c, struct flow *f, struct stream *fr
 		session_end(c, up ? ERR_CLIENT_GONE : ERR_UPSTREAM_GONE);
 	else if (r == RELAY_SINK_FAILED)
 		session_end(c, up ? ERR_UPSTREAM_GONE : ERR_CLIENT_GONE);
+	else if (buf_len(&f->pending) > 0 && mem_is_short())
+		session_end(c, ERR_NO_MEMORY);
 	else if (c->state == CLIENT_CLOSING)
 		session_settle(c);
 	else if (f->stalled_us)
@@ -246,6 +250,10 @@ static void session_collect(struct session *c)
 		session_end(c, ERR_CLIENT_GONE);
 		return;
 	}
+	if (buf_len(&c->up.pending) > 0 && mem_is_short()) {
+		session_end(c, ERR_NO_MEMORY);
+		return;
+	}
 	if (r == RELAY_EOF) {
 		c->up.state = FLOW_ENDING;
 		c->ended = ERR_EOF;
@@ -264,7 +272,8 @@ static void session_on_event(void *arg, enum stream_event ev)
 	if (ev == STREAM_WRITABLE && server)
 		session_relayed(c, &c->down, server, relay_out(&c->down, server, c->client, s->loop));
 	else if (server)
-		session_relayed(c, &c->up, c->client, relay_in(&c->up, c->client, server, s->opts.high_water, s->loop));
+		session_relayed(c, &c->up, c->client,
+				relay_in(&c->up, c->client, server, s->opts.high_water, s->loop));
 	else
 		session_collect(c);
 	service_run(s);
@@ -274,11 +283,17 @@ void session_on_server(struct session *c, enum stream_event ev)
 {
 	struct service *s = c->svc;
 	struct stream *server = c->conn->stream;
+	uint64_t before = c->down.bytes;
+	enum relay_result r;
 
-	if (ev == STREAM_WRITABLE)
+	if (ev == STREAM_WRITABLE) {
 		session_relayed(c, &c->up, c->client, relay_out(&c->up, c->client, server, s->loop));
-	else
-		session_relayed(c, &c->down, server, relay_in(&c->down, server, c->client, s->opts.high_water, s->loop));
+		return;
+	}
+	r = relay_in(&c->down, server, c->client, s->opts.high_water, s->loop);
+	if (c->down.bytes > before)
+		c->heard = flow_delivered(&c->up);
+	session_relayed(c, &c->down, server, r);
 }
 
 /* ---- lease ---- */
@@ -347,7 +362,8 @@ void session_refused(struct session *c, enum err why)
 {
 	if (!c->client)
 		return;
-	log_at(LOG_LV_INFO, "lease.refused", L_STR("pool", pool_name(c->svc->pool)), L_INT("client", c->id), L_ERR(why));
+	log_at(LOG_LV_INFO, "lease.refused", L_STR("pool", pool_name(c->svc->pool)), L_INT("client", c->id),
+	       L_ERR(why));
 	session_end(c, why);
 }
 

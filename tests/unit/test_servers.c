@@ -557,6 +557,56 @@ START_TEST(test_retired_addresses_drain)
 }
 END_TEST
 
+/* All idle connections are half-open and the server is well: a check that hangs does not keep a new one from being made.
+ * Proves: C15 LIVE-5 F:U8 */
+START_TEST(test_a_hanging_check_does_not_forbid_a_dial)
+{
+	struct lease a, b;
+
+	po.has_health_check = true;
+	po.health_check_after_us = 0;
+	start(1);
+	w_lease(&w, &a);
+	w_lease(&w, &b);
+	w_release(&w, &a);
+	w_release(&w, &b);
+	w_pass(&w, SEC);
+	w.auto_check = false;
+	w_lease(&w, &a);
+	ck_assert_uint_eq(w.n_probes, 1);
+	w_pass(&w, 100 * MS);
+	ck_assert_int_eq(a.state, LEASE_HELD);
+	ck_assert_uint_eq(w.n_dialled, 3);
+	w_release(&w, &a);
+	finish();
+}
+END_TEST
+
+/* Proves: LIVE-3 */
+START_TEST(test_min_idle_pauses_when_the_server_hangs_up)
+{
+	so.min_idle = 1;
+	w_init(&w, &po, NULL);
+	w_server(&w, &so);
+	w.auto_dial = false;
+	pool_tick(w.pool, w.now);
+	w_run(&w);
+	for (int i = 0; i < 3; i++) {
+		struct upstream *u;
+
+		ck_assert_uint_eq(w.n_dials, 1);
+		u = w.dials[0];
+		w_dial_ok(&w, 0);
+		pool_failed(w.pool, u, ERR_EOF, w.now);
+		w_run(&w);
+		w_pass(&w, 99 * MS);
+		ck_assert_uint_eq(w.n_dials, 0);
+		w_pass(&w, 2 * MS);
+	}
+	finish();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("servers");
@@ -566,6 +616,8 @@ int main(void)
 
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_add_test(t, test_a_hanging_check_does_not_forbid_a_dial);
+	tcase_add_test(t, test_min_idle_pauses_when_the_server_hangs_up);
 	tcase_add_test(t, test_backoff_exact_sequence);
 	tcase_add_test(t, test_backoff_jitter_stays_within_its_part);
 	tcase_add_test(t, test_backoff_never_gives_up_nor_overflows);
