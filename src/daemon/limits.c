@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/setup.h"
+#include "daemon/worker.h"
 
 static int64_t limits_int(rlim_t r)
 {
@@ -62,9 +63,18 @@ static int64_t limits_default_clients(const struct limits *l, const struct conf_
 	return left / 2;
 }
 
+/* What is neither a listener nor a connection. Each listener keeps a spare. */
+static int64_t limits_ours(const struct conf *c)
+{
+	int64_t nameservers = c->dns.nameservers.n ? (int64_t)c->dns.nameservers.n : 1;
+	int64_t n = LIMITS_PROCESS + worker_count(c) * (LIMITS_WORKER + nameservers) + (int64_t)setup_listeners(c);
+
+	return n > LIMITS_OURS ? n : LIMITS_OURS;
+}
+
 bool limits_plan(struct limits *l, const struct conf *c, char **why)
 {
-	int64_t base = LIMITS_OURS + LIMITS_ADMIN + (int64_t)setup_listeners(c);
+	int64_t base = limits_ours(c) + LIMITS_ADMIN + (int64_t)setup_listeners(c);
 	int64_t clients = c->limits.max_clients;
 	int64_t need = c->limits.max_upstream > 0 ? c->limits.max_upstream : 1;
 

@@ -2,8 +2,10 @@
  * limits: how the process's descriptors are shared out between clients, upstream connections and everything else.
  *
  *	|<----------------------------- RLIMIT_NOFILE, soft raised to hard ------------------------------>|
- *	| 50 ours | listeners | max_clients | 16 admin |             upstream budget              | left  |
+ *	|  ours   | listeners | max_clients | 16 admin |             upstream budget              | left  |
  *	|<--------------- reserved ------------------->|
+ *
+ * Ours are LIMITS_OURS, or what the process, its workers and the spares of its listeners need if that is more.
  *
  * The default of max_clients gives way when descriptors are few; what an operator has written either fits or is an error
  * that names the figures. The limit may be lowered while we run (prlimit): limits_recheck() then lowers the budget, and
@@ -15,12 +17,14 @@
 #include "conf/conf.h"
 #include "pool/permit.h"
 
-#define LIMITS_OURS  50 /* files, loops, name servers, pipes */
-#define LIMITS_ADMIN 16 /* admin connections */
+#define LIMITS_OURS    50 /* files, loops, name servers, pipes */
+#define LIMITS_PROCESS 16 /* of these: streams, files, the control thread */
+#define LIMITS_WORKER  5  /* a worker's loop and mailbox; its name servers come on top */
+#define LIMITS_ADMIN   16 /* admin connections */
 
 struct limits {
 	int64_t nofile, hard; /* -1: not known */
-	int64_t reserved;     /* LIMITS_OURS + listeners + max_clients + LIMITS_ADMIN */
+	int64_t reserved;     /* ours + listeners + max_clients + LIMITS_ADMIN */
 	int max_clients;
 	int max_upstream;
 	int64_t asked_upstream; /* limits.max_upstream as configured */

@@ -97,3 +97,13 @@ def test_a_log_that_can_not_be_reopened_is_told(rig, sig):
     poll(told, 5, "a line in the log that still works")
     with open(log + ".1") as f:
         assert "log.reopened" not in f.read()
+
+
+# Proves: D14 POOL-3
+def test_descriptors_of_many_workers_are_reserved(rig):
+    """What the daemon holds before the first connection leaves room in the reserve for those of the admin interface."""
+    srv = rig.bad()
+    pools = [pool("p%d" % i, srv, listen=["127.0.0.1:0"] * 3) for i in range(16)]
+    d = rig.leased(pools, workers=16)
+    limits = d.status()["limits"]
+    assert fd_count(d.pid) + 16 <= limits["reserved"] - limits["max_clients"], (fd_count(d.pid), limits)

@@ -81,6 +81,24 @@ START_TEST(test_written_limits_fit_or_fail)
 }
 END_TEST
 
+/* Proves: D14 */
+START_TEST(test_workers_and_spares_are_reserved)
+{
+	struct conf_pool pools[32] = {{.n_listen = 0}};
+	struct conf c = {.pools = pools, .n_pools = 32, .workers = 32};
+	struct limits l = {.nofile = 65536, .hard = 65536};
+
+	for (int i = 0; i < 32; i++)
+		pools[i].n_listen = 3;
+	c.limits.max_clients = 1000;
+	ck_assert(limits_plan(&l, &c, &why));
+	ck_assert_int_eq(l.reserved, 16 + 32 * 6 + 96 * 2 + 1000 + 16);
+	c.dns.nameservers.n = 3;
+	ck_assert(limits_plan(&l, &c, &why));
+	ck_assert_int_eq(l.reserved, 16 + 32 * 8 + 96 * 2 + 1000 + 16);
+}
+END_TEST
+
 START_TEST(test_upstream_unlimited)
 {
 	struct limits l;
@@ -124,6 +142,7 @@ int main(void)
 	tcase_add_test(tc, test_unknown_limit);
 	tcase_add_test(tc, test_default_clients_give_way);
 	tcase_add_test(tc, test_written_limits_fit_or_fail);
+	tcase_add_test(tc, test_workers_and_spares_are_reserved);
 	tcase_add_test(tc, test_upstream_unlimited);
 	tcase_add_test(tc, test_lowered_while_running);
 	suite_add_tcase(s, tc);
