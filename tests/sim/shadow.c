@@ -279,6 +279,7 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 		st->stale = greeting && v->used_us == world.now_us ? ERR_OK : ERR_EOF;
 	else
 		st->stale = ERR_OK;
+	s->stale = s->stale || st->stale != ERR_OK;
 }
 
 /* A refusal or a cancellation: the lease waits no longer. */

@@ -50,6 +50,7 @@ struct pool_shadow {
 	uint64_t asked, granted, refused, cancelled, released, closed, dialled;
 	uint64_t refused_by[ERR_COUNT];
 	uint64_t accepted, bytes_in, bytes_out;
+	bool stale; /* a connection that had ended or spoken was lent in this callback */
 	int sockets;
 	int64_t worst_wait_us; /* of granted leases */
 	int64_t drained_us;    /* when the last EFFECT_DRAINED was seen */

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "run.h"
+#include "sim_stream.h"
 
 #define SLACK_US (10 * MS)
 
@@ -36,6 +37,19 @@ static void check_counts(const struct sim_pool *sp, struct pool *p)
 		"POOL-12",
 		"%" PRIu64 " grants, %" PRIu64 " returns, %zu active; counted are %" PRIu64 " and %" PRIu64,
 		s->granted, s->released, leased, st->leases, st->leases_returned);
+}
+
+/* What had ended or spoken before it was lent is taken back at once. Proves: ISO-3 */
+static void check_not_stale(struct sim_pool *sp)
+{
+	for (size_t i = 0; sp->shadow.stale && i < sp->shadow.n_ups; i++) {
+		const struct up_shadow *v = &sp->shadow.ups[i];
+
+		PROMISE(v->state != UP_LEASED || !v->stream || v->stream->stale == ERR_OK, "ISO-3",
+			"a connection that had %s before its lease stays lent",
+			v->stream->stale == ERR_EOF ? "ended" : "spoken");
+	}
+	sp->shadow.stale = false;
 }
 
 /* Nobody waits beside a connection that could be had: a lost wake-up would show here. */
@@ -146,6 +160,7 @@ static void check_pool(struct sim_pool *sp)
 
 	service_audit(sp->svc);
 	check_counts(sp, p);
+	check_not_stale(sp);
 	check_no_waste(sp, p);
 	check_not_stuck(sp, p);
 	check_drain(sp, p);
