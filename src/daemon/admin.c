@@ -101,6 +101,9 @@ static void admin_pools_answer(struct admin_wait *w)
 	case ERR_LEASE_TIMEOUT:
 		admin_error(w->request, 504, "timed out before all leases were returned");
 		break;
+	case ERR_CANCELLED:
+		admin_error(w->request, 409, "resumed before all leases were returned");
+		break;
 	case ERR_AGAIN:
 		admin_error(w->request, 409, "a drain of this pool is under way already");
 		break;
@@ -164,7 +167,7 @@ static void admin_pools_call(struct admin *a, struct http_request *r, struct cal
 static void admin_on_drain(struct admin *a, struct http_request *r)
 {
 	const char *timeout = http_param(r, "timeout"), *stop = http_param(r, "stop");
-	struct call model = { .m.kind = MSG_DRAIN, .timeout_us = a->control->conf->shutdown_timeout_us };
+	struct call model = {.m.kind = MSG_DRAIN, .timeout_us = a->control->conf->shutdown_timeout_us};
 
 	if (timeout && duration_parse(timeout, &model.timeout_us) != ERR_OK) {
 		admin_error(r, 400, "timeout: not a duration");
@@ -176,7 +179,7 @@ static void admin_on_drain(struct admin *a, struct http_request *r)
 
 static void admin_on_resume(struct admin *a, struct http_request *r)
 {
-	struct call model = { .m.kind = MSG_RESUME };
+	struct call model = {.m.kind = MSG_RESUME};
 
 	admin_pools_call(a, r, &model, "resumed");
 }
@@ -199,7 +202,7 @@ static const struct admin_row {
 	void (*run)(struct admin *a, struct http_request *r);
 	bool control;
 } admin_rows[] = {
-#define ADMIN(method, path, handler, control, parameters, help) { method, path, admin_on_##handler, control },
+#define ADMIN(method, path, handler, control, parameters, help) {method, path, admin_on_##handler, control},
 #include "daemon/admin.def"
 #undef ADMIN
 };
@@ -232,7 +235,7 @@ static enum err admin_options(const struct conf_admin *c, struct http_opts *o, c
 
 	if (e != ERR_OK)
 		return e;
-	*o = (struct http_opts){ .addr = spec.addr, .mode = (unsigned)c->mode, .gid = -1 };
+	*o = (struct http_opts){.addr = spec.addr, .mode = (unsigned)c->mode, .gid = -1};
 	if (!c->group || !c->group[0])
 		return ERR_OK;
 	gr = getgrnam(c->group);
