@@ -69,6 +69,13 @@ static bool check_is_any(const char *text, const struct addr *a)
 	return a->u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->u.in6.sin6_addr);
 }
 
+static bool check_is_port(const char *text)
+{
+	size_t n = strspn(text, "0123456789");
+
+	return n > 0 && n <= 5 && !text[n];
+}
+
 static bool check_address(struct build *b, struct conf_pos pos, const char *key, const char *text,
 			  struct addr_spec *out)
 {
@@ -78,6 +85,9 @@ static bool check_address(struct build *b, struct conf_pos pos, const char *key,
 		return true;
 	if (text[0] == '/' || text[0] == '@')
 		build_error(b, pos, "%s: \"%.120s\": %s (did you mean \"unix:%.100s\"?)", key, text, why, text);
+	else if (check_is_port(text + (text[0] == ':')))
+		build_error(b, pos, "%s: \"%s\": host is missing (did you mean \"127.0.0.1:%s\"?)", key, text,
+			    text + (text[0] == ':'));
 	else
 		build_error(b, pos, "%s: \"%.120s\": %s", key, text, why);
 	return false;
@@ -361,6 +371,9 @@ void check_pool(struct build *b, const struct conf_pool *p, const struct seen *o
 		check_name(b, own->at[K_POOL_name], p->name);
 	if (p->reuse == REUSE_SCRIPT && p->ready_check.n == 0 && !seen_bad(own, K_POOL_ready_check))
 		build_error(b, own->at[K_POOL_reuse], "reuse: \"script\" needs a ready_check");
+	if (p->reuse != REUSE_SCRIPT && p->ready_check.n > 0 && !seen_bad(own, K_POOL_reuse))
+		build_warning(b, own->at[K_POOL_ready_check],
+			      "ready_check: run only by leased -T; leases need reuse = \"script\" for it");
 	check_pool_total(b, p, own);
 	if (seen_given(defaults, K_SERVER_unbounded) && p->defaults.unbounded)
 		build_warning(

@@ -5,7 +5,9 @@
 
 #include "base/units.h"
 
-#define NEAR_MAX 2 /* edits a suggestion may be away */
+#define NEAR_MAX	2 /* edits a suggestion may be away */
+#define NEAR_PREFIX	1 /* how near a word is to what it begins */
+#define NEAR_PREFIX_MIN 3 /* bytes it needs for that */
 
 #define RELOAD_yes true
 #define RELOAD_no  false
@@ -153,8 +155,12 @@ void nearest_init(struct nearest *n, const char *word)
 
 void nearest_try(struct nearest *n, const char *known)
 {
+	size_t len = strlen(n->word);
 	int d = str_distance(n->word, known, NEAR_MAX);
 
+	/* Cut short: "warn" for "warning". A shorter word begins too many others. */
+	if (len >= NEAR_PREFIX_MIN && strncmp(n->word, known, len) == 0 && d > NEAR_PREFIX)
+		d = NEAR_PREFIX;
 	if (d < n->distance) {
 		n->distance = d;
 		n->best = known;
