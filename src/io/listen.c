@@ -223,7 +223,8 @@ void listener_close(struct listener **ps)
 	*ps = NULL;
 	BUG_ON(s->closed);
 	s->closed = true;
-	event_del(&s->er);
+	if (event_initialized(&s->er)) /* not yet when it could not be published */
+		event_del(&s->er);
 	timer_stop(s->loop, &s->retry);
 	listener_unlink(s);
 	close(s->fd);
