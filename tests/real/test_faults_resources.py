@@ -206,7 +206,7 @@ def test_R5_log_disk_full(rig):
     where, srv = rig.path("small"), rig.bad()
     os.mkdir(where)
     d = rig.proxy(srv, top={"log": {"target": "file", "file": where + "/leased.log", "level": "debug"}},
-                  own={"prefix": ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16k leased-test "$0" && exec "$@"', where]})
+                  own={"prefix": ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=8k leased-test "$0" && exec "$@"', where]})
     inside = "/proc/%d/root%s" % (d.pid, where)
     poll(lambda: os.path.exists(inside + "/leased.log"), 5, "the log file")
     for i in range(120):
