@@ -1,6 +1,8 @@
 #include "unit/serve_world.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GUARD_US (20 * SEC)
 #define TICK_US	 200 /* how often a condition that no event announces is looked at */
@@ -258,6 +260,8 @@ static void poke_nobody(void *arg, enum budget_poke what)
 
 void sv_set_up(void)
 {
+	char text[64];
+
 	memset(&sv, 0, sizeof(sv));
 	lookup_running.fn = NULL;
 	sv.loop = loop_new();
@@ -267,6 +271,8 @@ void sv_set_up(void)
 	timer_set(sv.loop, &sv.guard, loop_now_us(sv.loop) + GUARD_US);
 	listen_on("127.0.0.1:0", 0);
 	listen_on("127.0.0.2:0", 1);
+	snprintf(text, sizeof(text), "unix:@leased-serve-server-%d", (int)getpid());
+	listen_on(text, 2);
 	sv.server = (struct service_server){
 		.opts = {.name = "s",
 			 .max_size = 8,
@@ -290,6 +296,17 @@ void sv_set_up(void)
 		.dns_ttl_us = 3600 * SEC,
 		.dns_negative_ttl_us = 3600 * SEC,
 	};
+}
+
+void sv_over_unix(void)
+{
+	struct addr_spec spec;
+	char text[64];
+
+	snprintf(text, sizeof(text), "unix:@leased-serve-%d", (int)getpid());
+	ck_assert_int_eq(addr_parse(text, &spec, NULL), ERR_OK);
+	sv.listen.addr = spec.addr;
+	sv.server.where = (struct addr_spec){.kind = ADDR_UNIX, .addr = sv.server_addr[2]};
 }
 
 void sv_start(void)
@@ -338,7 +355,7 @@ void sv_tear_down(void)
 	ck_assert_int_eq(client_limit_used(sv.limit), 0);
 	ck_assert_int_eq(budget_used(sv.budget), 0);
 	service_free(&sv.svc);
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 3; i++)
 		listener_close(&sv.listener[i]);
 	timer_stop(sv.loop, &sv.guard);
 	timer_stop(sv.loop, &sv.tick);
