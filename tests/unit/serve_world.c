@@ -77,7 +77,8 @@ static void peer_take(struct peer *p, const uint8_t *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (p->got < p->verse) {
-			ck_assert_msg(v[i] == pattern_at(p->got), "byte %zu is not the one that was sent", p->got);
+			if (v[i] != pattern_at(p->got)) /* an assertion for each byte would take its time */
+				ck_abort_msg("byte %zu is not the one that was sent", p->got);
 			p->got++;
 			continue;
 		}

@@ -39,10 +39,10 @@ struct serve_world {
 	struct client_limit *limit;
 	struct proto_conf *conf;
 	struct script *check, *ping, *login;
-	struct listener *listener[2]; /* the servers' */
-	struct addr server_addr[2], addr;
+	struct listener *listener[3]; /* the servers' */
+	struct addr server_addr[3], addr;
 	struct peer clients[SV_PEERS], servers[SV_PEERS];
-	size_t n_clients, n_servers, n_at[2]; /* accepted; by listener */
+	size_t n_clients, n_servers, n_at[3]; /* accepted; by listener */
 	const char *greeting;		      /* what a server says when accepted */
 	bool stopped;
 	struct timer guard, tick;
@@ -55,8 +55,10 @@ struct serve_world {
 
 extern struct serve_world sv;
 
-void sv_set_up(void);	 /* settings to their defaults, servers listening */
-void sv_start(void);	 /* the service */
+void sv_set_up(void); /* settings to their defaults, servers listening */
+void sv_over_unix(
+	void);	     /* both ways: what a deaf peer is sent waits, and no timer of TCP has a say in when it goes on */
+void sv_start(void); /* the service */
 void sv_tear_down(void); /* ends everything and asserts that nothing is left */
 
 /* Scripts of one step each. */

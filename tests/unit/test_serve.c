@@ -6,8 +6,8 @@
 
 #include "unit/serve_world.h"
 
-#define BULK  (6u << 20)  /* most of it waits for a reader that is deaf */
-#define FLOOD (32u << 20) /* more than the buffers of four sockets and a pipe hold */
+#define BULK  (1u << 20) /* most of it waits for a reader that is deaf */
+#define FLOOD (8u << 20) /* more than the buffers of four sockets and a pipe hold */
 
 static void reuse_on_idle(void)
 {
@@ -61,6 +61,8 @@ struct cell {
 static void cell_start(const struct cell *m)
 {
 	sv_set_up();
+	if (m->ending == CLIENT_FIN || m->ending == SERVER_FIN) /* a Unix socket knows no reset */
+		sv_over_unix();
 	if (m->reuse == PROTO_RETURN_QUIET)
 		reuse_on_idle();
 	else if (m->reuse == PROTO_RETURN_CLEAN)
@@ -154,9 +156,12 @@ START_TEST(every_end_delivers_what_was_under_way)
 	static const size_t sizes[] = {0, 3000, BULK};
 	struct cell m = {.ending = (enum ending)(_i % ENDINGS), .reuse = (enum proto_return)(_i / ENDINGS)};
 
+	bool reset = m.ending == CLIENT_RESET || m.ending == SERVER_RESET;
+	size_t most = reset ? 2 : 3; /* TCP takes its time with a peer that was deaf */
+
 	for (int first_byte = 0; first_byte < 2; first_byte++)
-		for (size_t up = 0; up < 3; up++)
-			for (size_t down = 0; down < 3; down++) {
+		for (size_t up = 0; up < most; up++)
+			for (size_t down = 0; down < most; down++) {
 				m.lease_on = first_byte ? LEASE_ON_FIRST_BYTE : LEASE_ON_CONNECT;
 				m.up = sizes[up];
 				m.down = sizes[down];
@@ -172,6 +177,7 @@ START_TEST(slow_reader_of_a_half_closed_session_gets_all)
 	struct peer *c, *s;
 
 	reuse_on_idle();
+	sv_over_unix();
 	sv_start();
 	meet(&c, &s, 0);
 	sv_deafen(c);
