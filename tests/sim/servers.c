@@ -157,6 +157,8 @@ static void session_login(struct server_session *s)
 static void session_line(struct server_session *s, const uint8_t *line, size_t n)
 {
 	struct server_actor *a = s->actor;
+	uint64_t id;
+	char *end;
 
 	if (n > 5 && memcmp(line, "AUTH ", 5) == 0) {
 		PROMISE(memcmp(line, "AUTH joe hunter2\n", 17) == 0, "ISO-2", "a login arrives damaged");
@@ -167,8 +169,10 @@ static void session_line(struct server_session *s, const uint8_t *line, size_t n
 		session_answer(s, a->sick ? "-SICK\n" : "+PONG\n");
 	} else {
 		PROMISE(s->logged_in, "CRED-10", "a client's bytes arrive before the login");
-		if (line[0] == 'C')
-			session_check_client(s, strtoull((const char *)line + 1, NULL, 10));
+		/* A client that left in the middle of its id leaves a line that ends otherwise. */
+		id = strtoull((const char *)line + 1, &end, 10);
+		if (line[0] == 'C' && *end == ' ')
+			session_check_client(s, id);
 		a->requests++;
 		bytes_add(&s->out, line, n);
 	}
