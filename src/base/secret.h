@@ -18,7 +18,8 @@
 
 struct secret;
 
-/* Sets the arena up; kind (out, may be NULL) becomes "memfd_secret", "mlock" or "plain". Call once, before threads. */
+/* Sets the arena up; kind (out, may be NULL) becomes "memfd_secret", "mlock" or "plain". Call before
+ * threads; a second call only tells the kind. */
 enum err secret_arena_init(const char **kind) MUST_CHECK;
 /* Copies n <= SECRET_MAX_BYTES bytes in and wipes the caller's copy. NULL when too long or the arena is full. */
 struct secret *secret_take(void *bytes, size_t n);

@@ -17,7 +17,6 @@ struct start {
 	const struct options *options;
 	struct conf *conf;
 	struct conf_messages warnings;
-	const char *arena_kind;
 	struct limits limits;
 	struct setup *setup;
 	struct control control;
@@ -71,6 +70,16 @@ int start_load(struct options *o, struct conf **out, struct conf_messages *warni
 	return e == ERR_PERMISSION ? EXIT_CODE_PERMISSION : EXIT_CODE_CONFIG;
 }
 
+/* Where memory can't be locked the daemon starts nevertheless. */
+static void start_arena(void)
+{
+	const char *kind;
+
+	if (secret_arena_init(&kind) == ERR_OK && strcmp(kind, "plain") == 0)
+		log_text(LOG_LV_WARNING, "secrets.not_locked",
+			 "secrets lie in memory that may be swapped out: RLIMIT_MEMLOCK is too low");
+}
+
 static int start_log(struct start *s)
 {
 	const struct conf_log *c = &s->conf->log;
@@ -92,6 +101,7 @@ static int start_log(struct start *s)
 	s->log_open = true;
 	log_text(LOG_LV_NOTICE, "process.start", "leased %s, pid %d, configuration %s", LEASED_VERSION, (int)getpid(),
 		 s->conf->file);
+	start_arena();
 	for (size_t i = 0; i < s->warnings.n; i++)
 		log_text(LOG_LV_WARNING, "config.warning", "%s", s->warnings.v[i]);
 	return EXIT_CODE_OK;

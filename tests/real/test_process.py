@@ -16,6 +16,18 @@ def streams(pid):
     return [os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)]
 
 
+def preload(rig, text):
+    """A library made of that C text, to be put before the others."""
+    if not shutil.which("cc"):
+        pytest.skip("no compiler")
+    src, lib = rig.path("preload.c"), rig.path("preload.so")
+    with open(src, "w") as f:
+        f.write(text)
+    r = rig.run(["cc", "-shared", "-fPIC", "-o", lib, src])
+    assert r.returncode == 0, r.stderr
+    return lib
+
+
 # Proves: SEC-5
 @pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (1, 2)])
 def test_closed_standard_streams_stay_nobodys(rig, closed):
@@ -60,15 +72,22 @@ def test_a_password_does_not_stay_on_the_command_line(rig):
 def test_a_pid_file_that_is_being_removed_is_not_taken(rig):
     """Who holds it removes it and then lets go of the lock: the next one must not settle on the removed file."""
     path, port = rig.path("leased.pid"), free_port()
-    hold = rig.path("hold.so")
-    src = rig.path("hold.c")
-    with open(src, "w") as f:           # the removal happens between open() and flock() of the newcomer
-        f.write('#include <sys/file.h>\n#include <sys/syscall.h>\n#include <stdlib.h>\n#include <unistd.h>\n'
-                'int flock(int fd, int op)\n{\n\tstatic int calls;\n\n\tif (calls++ == 0)\n'
-                '\t\tunlink(getenv("HOLD_PATH"));\n\treturn (int)syscall(SYS_flock, fd, op);\n}\n')
-    if not shutil.which("cc"):
-        pytest.skip("no compiler")
-    assert rig.run(["cc", "-shared", "-fPIC", "-o", hold, src]).returncode == 0
+    # The removal happens between open() and flock() of the newcomer.
+    hold = preload(rig, """
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int flock(int fd, int op)
+{
+	static int calls;
+
+	if (calls++ == 0)
+		unlink(getenv("HOLD_PATH"));
+	return (int)syscall(SYS_flock, fd, op);
+}
+""")
     with open(path, "w"):
         pass
     d = rig.leased(pool("p", rig.bad(), listen="127.0.0.1:%d" % port), pid_file=path,
@@ -107,3 +126,35 @@ def test_descriptors_of_many_workers_are_reserved(rig):
     d = rig.leased(pools, workers=16)
     limits = d.status()["limits"]
     assert fd_count(d.pid) + 16 <= limits["reserved"] - limits["max_clients"], (fd_count(d.pid), limits)
+
+
+# Proves: F:R11
+def test_secrets_in_memory_that_may_be_swapped_are_told(rig):
+    """The system refuses to lock memory: the daemon starts, and says so."""
+    none = preload(rig, """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stddef.h>
+
+int mlock(const void *p, size_t n)
+{
+	(void)p, (void)n;
+	errno = EPERM;
+	return -1;
+}
+
+long syscall(long n, ...)
+{
+	(void)n;
+	errno = EPERM;
+	return -1;
+}
+""")
+    srv = rig.redis("--requirepass", "right")
+    own = {"env": {"LD_PRELOAD": none}}
+    for given, told in ((own, 1), ({}, 0)):
+        d = rig.proxy(srv, top={"credentials": [{"name": "c", "username": "default", "password": "right"}]}, credentials="c",
+                      login=[{"send": "AUTH ${password}\r\n", "expect": "+OK"}], own=given)
+        with Conn(d.port) as c:
+            c.ping()
+        assert len(d.log_lines("secrets.not_locked")) == told
