@@ -134,6 +134,8 @@ void server_set_dialable(struct pool *p, struct server *s, bool any, int64_t now
 enum err pool_why(const struct pool *p, int64_t now_us);
 
 /* Looking in. */
+/* ERR_OK, or why the server is in backoff. */
+enum err server_down(const struct server *s);
 struct server_view {
 	const char *name;
 	size_t by_state[UP_STATES];

@@ -49,6 +49,11 @@ void *server_user(const struct server *s)
 	return s->user;
 }
 
+enum err server_down(const struct server *s)
+{
+	return s->state == SERVER_DOWN ? s->last_error : ERR_OK;
+}
+
 const char *server_name(const struct server *s)
 {
 	return s->name;

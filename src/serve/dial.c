@@ -30,6 +30,12 @@ static void conn_failed(struct conn *c, enum err e)
 	pool_failed(c->svc->pool, c->up, e, service_now(c->svc));
 }
 
+static void conn_ready(struct conn *c)
+{
+	pool_idle(c->svc->pool, c->up, service_now(c->svc));
+	endpoint_note(conn_endpoint(c));
+}
+
 /* ---- connect ---- */
 
 static void attempt_end(struct conn *c)
@@ -124,7 +130,7 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 	if (c->dialogue == PROTO_LOGIN && e != ERR_OK)
 		conn_failed(c, e);
 	else if (c->dialogue == PROTO_LOGIN)
-		pool_idle(p, c->up, now);
+		conn_ready(c);
 	else if (c->dialogue == PROTO_PING)
 		pool_checked(p, c->up, e, now);
 	else
@@ -208,7 +214,7 @@ static void conn_connected(struct conn *c)
 	if (conn_proto(c)->has(s->opts.proto_conf, PROTO_LOGIN))
 		dialogue_begin(c, PROTO_LOGIN);
 	else
-		pool_idle(s->pool, c->up, service_now(s));
+		conn_ready(c);
 }
 
 /* ---- idle ---- */
@@ -278,6 +284,7 @@ void conn_close(struct conn *c)
 		log_at(LOG_LV_INFO, "upstream.closed", L_STR("pool", pool_name(s->pool)), L_INT("upstream", u->id),
 		       L_STR("server", server_name(u->server)), L_ERR(u->reason), L_INT("leases", u->leases),
 		       L_INT("age_ms", (service_now(s) - u->created_us) / 1000));
+	endpoint_note(conn_endpoint(c));
 	attempt_end(c);
 	conn_proto(c)->end(conn_private(c));
 	buf_clear(&c->out);

@@ -138,3 +138,18 @@ void endpoint_mark(struct endpoint *e, const struct addr *a, bool failed)
 		if (addr_equal(&e->v[i].addr, a))
 			e->v[i].failed_us = failed ? service_now(e->svc) : 0;
 }
+
+void endpoint_note(struct endpoint *e)
+{
+	enum err why = server_down(e->server);
+	const char *pool = pool_name(e->svc->pool);
+
+	if (e->down == (why != ERR_OK))
+		return;
+	e->down = why != ERR_OK;
+	if (e->down)
+		log_at(LOG_LV_WARNING, "server.down", L_STR("pool", pool), L_STR("server", server_name(e->server)),
+		       L_ERR(why));
+	else
+		log_at(LOG_LV_NOTICE, "server.up", L_STR("pool", pool), L_STR("server", server_name(e->server)));
+}

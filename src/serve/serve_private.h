@@ -48,6 +48,7 @@ struct endpoint {
 	struct addr_spec where;
 	struct endpoint_addr *v;
 	size_t n, next;	       /* next: round-robin */
+	bool down;	       /* the log was told so */
 	unsigned edition;      /* of v: a new answer of DNS is a new one */
 	struct lookup *lookup; /* running */
 	struct timer refresh;
@@ -138,6 +139,8 @@ void endpoint_start(struct endpoint *e);
 size_t endpoint_choose(struct endpoint *e, uint64_t tried);
 bool endpoint_has_more(const struct endpoint *e, uint64_t tried);
 void endpoint_mark(struct endpoint *e, const struct addr *a, bool failed);
+/* A dial or login of the server has ended: tells the log when that took it down or brought it up. */
+void endpoint_note(struct endpoint *e);
 
 /* dial.c */
 void conn_dial(struct service *s, struct upstream *u);

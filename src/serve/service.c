@@ -1,6 +1,7 @@
 #include "serve/service.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -140,8 +141,14 @@ static bool uid_is_allowed(const struct service_listener *o, const struct stream
 
 static void service_reject(struct service *s, struct stream *c, enum err why)
 {
+	char peer[ADDR_TEXT_MAX];
+	struct addr addr;
+
 	pool_stat(s->pool)->client_rejections[why]++;
-	log_at(LOG_LV_WARNING, "client.rejected", L_STR("pool", pool_name(s->pool)), L_ERR(why));
+	stream_peer(c, &addr);
+	addr_format(&addr, peer, sizeof(peer));
+	log_at(LOG_LV_WARNING, "client.rejected", L_STR("pool", pool_name(s->pool)),
+	       L_WIRE("peer", peer, strlen(peer)), L_ERR(why));
 	stream_close(&c);
 }
 

@@ -10,6 +10,8 @@
  * reused, the lease goes back once the server has been silent for quiet_time. A client that closed with its request
  * unanswered gets half_close_timeout for the answer.
  */
+#include <string.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "serve/serve_private.h"
@@ -100,11 +102,17 @@ static void session_arm(struct session *c)
 
 static void session_log_end(const struct session *c, enum err why)
 {
-	if (!c->svc->opts.log_connections)
+	char peer[ADDR_TEXT_MAX];
+	struct addr addr;
+
+	if (!c->svc->opts.log_connections || !log_wants(LOG_LV_INFO))
 		return;
+	stream_peer(c->client, &addr);
+	addr_format(&addr, peer, sizeof(peer));
 	log_at(LOG_LV_INFO, "client.closed", L_STR("pool", pool_name(c->svc->pool)), L_INT("client", c->id),
-	       L_ERR(why), L_INT("age_ms", (service_now(c->svc) - c->connected_us) / 1000),
-	       L_INT("bytes_in", c->up.bytes), L_INT("bytes_out", c->down.bytes));
+	       L_WIRE("peer", peer, strlen(peer)), L_ERR(why),
+	       L_INT("age_ms", (service_now(c->svc) - c->connected_us) / 1000), L_INT("bytes_in", c->up.bytes),
+	       L_INT("bytes_out", c->down.bytes));
 }
 
 /* Gives the lease back. `how` other than CLOSE only when both directions are empty. */

@@ -41,6 +41,10 @@ def test_U1_refused(rig):
     a.listen()
     t = time.monotonic()
     assert c.line() == b"c2 1 x\r\n" and time.monotonic() - t < 0.2 * SLOW
+    downs, ups = d.log_lines(" server.down "), d.log_lines(" server.up ")   # told once each, not at every attempt
+    assert len(downs) == 2 and "warning" in downs[0] and "reason=connect_refused" in downs[0], downs
+    assert len(ups) == 1 and "notice" in ups[0] and p["servers"][0]["name"] in ups[0], ups
+    assert " peer=127.0.0.1:" in d.log_lines(" client.closed ")[0]
 
 
 # Proves: F:U2 E6 E26
