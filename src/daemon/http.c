@@ -196,6 +196,16 @@ static bool http_clear_path(const struct addr *a, const char **why)
 	return unlink(a->u.un.sun_path) == 0;
 }
 
+/* Removes the socket file, if it still is the one we made. */
+static void http_unlink(const struct http *h)
+{
+	const char *path = h->opts.addr.u.un.sun_path;
+	struct stat st;
+
+	if (h->ino && stat(path, &st) == 0 && st.st_ino == h->ino && st.st_dev == h->dev)
+		unlink(path);
+}
+
 static bool http_bind(struct http *h, int fd, const char **why)
 {
 	const struct addr *a = &h->opts.addr;
@@ -212,16 +222,15 @@ static bool http_bind(struct http *h, int fd, const char **why)
 	res = bind(fd, &a->u.sa, a->len);
 	umask(mask);
 	if (res == 0 && file) {
-		if (h->opts.gid >= 0)
-			res = chown(path, (uid_t)-1, (gid_t)h->opts.gid);
-		if (res == 0)
-			res = chmod(path, h->opts.mode);
-		if (res == 0)
-			res = stat(path, &st);
+		res = stat(path, &st);
 		if (res == 0) {
 			h->dev = st.st_dev;
 			h->ino = st.st_ino;
 		}
+		if (res == 0 && h->opts.gid >= 0)
+			res = chown(path, (uid_t)-1, (gid_t)h->opts.gid);
+		if (res == 0)
+			res = chmod(path, h->opts.mode);
 	}
 	if (res == 0)
 		res = listen(fd, HTTP_BACKLOG);
@@ -238,6 +247,7 @@ static int http_socket(struct http *h, const char **why)
 	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	*why = strerror(errno);
 	if (fd >= 0 && !http_bind(h, fd, why)) {
+		http_unlink(h);
 		close(fd);
 		return -1;
 	}
@@ -281,8 +291,13 @@ enum err http_open(struct loop *l, const struct http_opts *o, http_fn *fn, void 
 	h->listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!h->ev || !h->listener || !evhttp_bind_listener(h->ev, h->listener)) {
 		*why = "out of memory";
+		if (h->listener)
+			evconnlistener_free(h->listener);
+		else
+			close(fd);
 		if (h->ev)
 			evhttp_free(h->ev);
+		http_unlink(h);
 		mem_free(h);
 		return ERR_NO_MEMORY;
 	}
@@ -297,8 +312,6 @@ void http_close(struct http **h)
 {
 	struct http *it = *h;
 	struct http **at = &http_open_first;
-	const char *path;
-	struct stat st;
 
 	if (!it)
 		return;
@@ -309,9 +322,7 @@ void http_close(struct http **h)
 	timer_stop(it->loop, &it->sweep);
 	evhttp_free(it->ev);
 	http_sweep(it);
-	path = it->opts.addr.u.un.sun_path;
-	if (it->ino && stat(path, &st) == 0 && st.st_ino == it->ino && st.st_dev == it->dev)
-		unlink(path);
+	http_unlink(it);
 	mem_free(it);
 	*h = NULL;
 }

@@ -60,7 +60,8 @@ static void options_hide(char *set)
 	static const char last[] = "password";
 	char *eq = strchr(set, '=');
 
-	if (eq && (size_t)(eq - set) >= sizeof(last) - 1 && memcmp(eq - sizeof(last) + 1, last, sizeof(last) - 1) == 0)
+	if (eq && (size_t)(eq - set) >= sizeof(last) - 1 &&
+	    memcmp(eq - sizeof(last) + 1, last, sizeof(last) - 1) == 0)
 		memset(eq + 1, '*', strlen(eq + 1));
 }
 

@@ -32,6 +32,6 @@ struct options {
 /* false: wrong use; a message has been printed. options_free() in any case. */
 bool options_parse(struct options *o, int argc, char **argv);
 void options_free(struct options *o); /* wipes the overrides, as one may be a password; may be called again */
-void options_help(void); /* to stdout */
+void options_help(void);	      /* to stdout */
 
 #endif

@@ -158,3 +158,19 @@ long syscall(long n, ...)
         with Conn(d.port) as c:
             c.ping()
         assert len(d.log_lines("secrets.not_locked")) == told
+
+
+# Proves: SEC-1
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_an_admin_socket_that_can_not_be_made_is_not_left_behind(rig):
+    """Not a member of the group it should have."""
+    os.mkdir(rig.path("pub"))
+    os.chmod(rig.path("pub"), 0o777)
+    os.chmod(rig.dir, 0o755)
+    path, conf = rig.path("pub/admin.sock"), rig.path("pub/leased.conf")
+    with open(conf, "w") as f:
+        f.write(conf_text({"admin": {"listen": "unix:" + path, "group": "root"},
+                           "pools": [pool("p", 1, listen="127.0.0.1:%d" % free_port())]}))
+    d = rig.leased(config=conf, admin=False, wait=False, expect_exit=73, preexec=lambda: drop_uid(65534))
+    assert d.wait_exit() == 73 and d.log_lines(path)
+    assert not os.path.exists(path)
