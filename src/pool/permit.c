@@ -107,6 +107,19 @@ static void budget_evict_locked(struct budget *b)
 		victim->poke(victim->arg, BUDGET_EVICT);
 }
 
+bool budget_needs_eviction(const struct budget *b)
+{
+	return budget_excess(b) > 0 || budget_starved(b);
+}
+
+void budget_evict(struct budget *b)
+{
+	pthread_mutex_lock(&b->lock);
+	if (budget_needs_eviction(b))
+		budget_evict_locked(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
 void budget_set_max(struct budget *b, int max)
 {
 	pthread_mutex_lock(&b->lock);

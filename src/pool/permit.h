@@ -47,6 +47,10 @@ void budget_want(struct budget *b, struct budget_member *m);
 void budget_unwant(struct budget *b, struct budget_member *m);
 /* Whether somebody waits for a permit and none is left. Lock-free. */
 bool budget_starved(const struct budget *b);
+/* Whether somebody's idle connection has to go: starved, or more permits out than there may be. Lock-free. */
+bool budget_needs_eviction(const struct budget *b);
+/* Asks the member whose oldest idle connection is oldest to evict it, if that is needed. */
+void budget_evict(struct budget *b);
 /* How many permits above max are out (after budget_set_max): each member evicts until this is 0. */
 int budget_excess(const struct budget *b);
 

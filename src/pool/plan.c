@@ -15,15 +15,6 @@ static void plan_wake(struct pool *p, int64_t at_us)
 		p->wake_us = at_us;
 }
 
-static size_t plan_quick_of(const struct list *l)
-{
-	size_t n = 0;
-
-	list_each(l, node)
-		n += !upstream_of(node)->slow;
-	return n;
-}
-
 /* Connections that will soon be idle without anybody doing more. Only what answers quickly counts: dials of a server that is
  * up, checks of connections that exist. */
 static size_t plan_supply(const struct pool *p)
@@ -31,12 +22,9 @@ static size_t plan_supply(const struct pool *p)
 	size_t n = 0;
 
 	for (size_t i = 0; i < p->n_servers; i++) {
-		const struct list *by = p->servers[i]->by_state;
-
-		n += plan_quick_of(&by[UP_PROBING]);
+		n += p->servers[i]->quick_checks.len;
 		if (p->servers[i]->state == SERVER_UP)
-			n += plan_quick_of(&by[UP_DIALING]) + plan_quick_of(&by[UP_SECURING]) +
-			     plan_quick_of(&by[UP_LOGIN]);
+			n += p->servers[i]->quick_dials.len;
 	}
 	return n;
 }
@@ -148,14 +136,12 @@ static void plan_new_upstream(struct pool *p, struct server *s, struct permit pe
 	u->id = ++p->next_id;
 	u->server = s;
 	u->permit = permit;
-	u->created_us = u->state_us = now_us;
-	u->state = UP_DIALING;
+	u->created_us = now_us;
 	u->expires_us = INT64_MAX;
 	if (age > 0)
 		u->expires_us = now_us + age - (int64_t)((double)age * s->opts.max_age_jitter * rng_unit(&p->rng)) +
 				1;
-	list_push_front(&s->by_state[UP_DIALING], &u->node);
-	upstream_set_deadline(u);
+	upstream_start(u, now_us);
 	pool_push_effect(p, (struct effect){.kind = EFFECT_DIAL, .up = u});
 }
 

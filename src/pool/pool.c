@@ -38,6 +38,8 @@ struct server *pool_add_server(struct pool *p, const struct server_opts *o, void
 	s->scope.max = o->unbounded ? 0 : s->opts.max_size;
 	for (int i = 0; i < UP_STATES; i++)
 		list_init(&s->by_state[i]);
+	list_init(&s->quick_dials);
+	list_init(&s->quick_checks);
 	rate_init(&s->rate, o->max_rps, o->max_rps_burst > 0 ? o->max_rps_burst : 1);
 	p->servers = mem_realloc(p->servers, (p->n_servers + 1) * sizeof(*p->servers));
 	p->servers[p->n_servers++] = s;
@@ -348,10 +350,9 @@ static void upstream_late(struct pool *p, struct upstream *u, int64_t now_us)
 					       : u->state_us + p->opts.health_check_timeout_us;
 
 	if (now_us < limit) {
-		u->slow = true;
 		if (u->server->state == SERVER_UP)
 			u->server->state = SERVER_SLOW;
-		upstream_set_deadline(u);
+		upstream_is_slow(u);
 		return;
 	}
 	pool_failed(p, u,
@@ -393,14 +394,15 @@ void pool_tick(struct pool *p, int64_t now_us)
 
 void pool_poked(struct pool *p, enum budget_poke what, int64_t now_us)
 {
-	bool needed = budget_excess(p->budget) > 0 || budget_starved(p->budget);
+	/* The need may have passed while the poke travelled; or what was to go is in use by now: then another pool is asked. */
+	bool evict = what == BUDGET_EVICT && budget_needs_eviction(p->budget);
+	bool nothing = evict && !pool_evict_one(p, ERR_EVICTED, now_us);
 
-	/* The need may have passed while the poke travelled. */
-	if (what == BUDGET_EVICT && needed)
-		pool_evict_one(p, ERR_EVICTED, now_us);
 	if (what == BUDGET_RETRY && list_is_on(&p->member.hungry))
 		budget_unwant(p->budget, &p->member);
 	pool_plan(p, now_us);
+	if (nothing)
+		budget_evict(p->budget);
 }
 
 void pool_drain(struct pool *p, bool refuse_new, int64_t now_us)

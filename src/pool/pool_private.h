@@ -27,6 +27,7 @@ struct server {
 	bool dialable; /* it has an address */
 	struct permit_scope scope;
 	struct list by_state[UP_STATES];
+	struct list quick_dials, quick_checks; /* those that have not outlasted their patience */
 	struct rate rate;
 	struct backoff backoff;
 	int64_t retry_us;    /* DOWN: when it may be dialled again */
@@ -76,6 +77,8 @@ static inline int64_t upstream_used_us(const struct upstream *u)
 
 /* upstream.c */
 void upstream_to(struct upstream *u, enum up_state to, int64_t now_us);
+void upstream_start(struct upstream *u, int64_t now_us); /* a new one: DIALING */
+void upstream_is_slow(struct upstream *u);
 void upstream_close(struct upstream *u, enum err why, int64_t now_us);
 void upstream_to_idle(struct upstream *u, int64_t now_us);
 void upstream_set_deadline(struct upstream *u);

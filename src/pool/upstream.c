@@ -50,7 +50,7 @@ static int64_t upstream_deadline(const struct upstream *u)
 {
 	const struct server *s = u->server;
 	const struct pool *p = s->pool;
-	int64_t patience = u->slow ? INT64_MAX : u->state_us + server_patience_us(s);
+	int64_t patience = !list_is_on(&u->quick) ? INT64_MAX : u->state_us + server_patience_us(s);
 
 	switch (u->state) {
 	case UP_DIALING:
@@ -85,15 +85,46 @@ void upstream_set_deadline(struct upstream *u)
 		heap_set(&u->server->pool->deadlines, &u->deadline, at);
 }
 
+/* A check begins quick; a dial begins quick and stays what it is through its stages. */
+static void upstream_judge(struct upstream *u, enum up_state from)
+{
+	struct server *s = u->server;
+	bool begins = u->state == UP_PROBING || (u->state == UP_DIALING && from == UP_DIALING);
+
+	if (begins)
+		list_push_back(u->state == UP_PROBING ? &s->quick_checks : &s->quick_dials, &u->quick);
+	else if (!up_state_is_dial(u->state) && list_is_on(&u->quick))
+		list_remove(&u->quick);
+}
+
+void upstream_is_slow(struct upstream *u)
+{
+	if (list_is_on(&u->quick))
+		list_remove(&u->quick);
+	upstream_set_deadline(u);
+}
+
+static void upstream_enter(struct upstream *u, enum up_state to, int64_t now_us)
+{
+	enum up_state from = u->state;
+
+	list_push_front(&u->server->by_state[to], &u->node);
+	u->state = to;
+	u->state_us = now_us;
+	upstream_judge(u, from);
+	upstream_set_deadline(u);
+}
+
+void upstream_start(struct upstream *u, int64_t now_us)
+{
+	upstream_enter(u, UP_DIALING, now_us);
+}
+
 void upstream_to(struct upstream *u, enum up_state to, int64_t now_us)
 {
 	BUG_ON(!up_state_may(u->state, to));
 	list_remove(&u->node);
-	list_push_front(&u->server->by_state[to], &u->node);
-	u->state = to;
-	u->state_us = now_us;
-	u->slow = u->slow && up_state_is_dial(to);
-	upstream_set_deadline(u);
+	upstream_enter(u, to, now_us);
 }
 
 void upstream_close(struct upstream *u, enum err why, int64_t now_us)

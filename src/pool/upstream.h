@@ -50,6 +50,7 @@ struct upstream {
 	struct server *server;
 	struct permit permit;
 	struct node node;	    /* on server->by_state[state] */
+	struct node quick;	    /* on server->quick_dials or quick_checks: it will soon be idle */
 	struct heap_entry deadline; /* on pool->deadlines; which one depends on the state */
 	struct lease *lease;	    /* LEASED only */
 	struct addr addr;	    /* where it is (being) connected */
@@ -60,7 +61,6 @@ struct upstream {
 	int64_t expires_us;			  /* max_age with jitter; INT64_MAX: none */
 	uint64_t leases;
 	enum err close_needed; /* ERR_OK, or why to close it when it is not in use */
-	bool slow;	       /* its dial or check outlasted patience: nobody counts on it */
 	void *conn;	       /* the serve layer's half; the pool never looks */
 };
 

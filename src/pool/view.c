@@ -149,6 +149,7 @@ static void audit_upstream(const struct server *s, const struct upstream *u, enu
 	BUG_ON((st == UP_LEASED) != (u->lease != NULL));
 	BUG_ON(u->lease && (u->lease->up != u || u->lease->state != LEASE_HELD));
 	BUG_ON(timed != heap_has(&u->deadline));
+	BUG_ON(list_is_on(&u->quick) && st != UP_PROBING && !up_state_is_dial(st));
 	BUG_ON(u->permit.server != &s->scope || u->permit.pool != &s->pool->scope || !u->permit.budget);
 }
 

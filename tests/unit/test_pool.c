@@ -781,6 +781,42 @@ START_TEST(test_eviction_is_lru_over_all_pools_and_waits_for_the_close)
 }
 END_TEST
 
+/* Proves: D7 LIVE-2 */
+START_TEST(test_an_eviction_that_comes_too_late_is_passed_on)
+{
+	struct budget *b = budget_new(2);
+	struct world w2, w3;
+	struct lease l, m, x;
+
+	w_init(&w, &po, b);
+	w_server(&w, &so);
+	w_init(&w2, &po, b);
+	w_server(&w2, &so);
+	w_init(&w3, &po, b);
+	w_server(&w3, &so);
+	w_lease(&w, &l);
+	w_release(&w, &l);
+	w2.now = w.now + SEC;
+	w_lease(&w2, &m);
+	w_release(&w2, &m);
+	w_lease(&w3, &x); /* asks w, whose idle connection is older */
+	ck_assert_uint_eq(w.n_poked, 1);
+	ck_assert_uint_eq(w2.n_poked, 0);
+	pool_lease(w.pool, (l = (struct lease){0}, &l), &l, w.now); /* which it has just lent */
+	w_pokes(&w);
+	w_run(&w);
+	w_pokes(&w2);
+	w_pokes(&w3);
+	ck_assert_int_eq(x.state, LEASE_HELD);
+	w_release(&w3, &x);
+	w_release(&w, &l);
+	w_done(&w);
+	w_done(&w2);
+	w_done(&w3);
+	budget_free(&b);
+}
+END_TEST
+
 /* Proves: D7 */
 START_TEST(test_min_idle_is_not_evicted)
 {
@@ -1089,6 +1125,7 @@ int main(void)
 	tcase_add_test(t, test_min_idle_is_kept_ready);
 	tcase_add_test(t, test_budget_bounds_all_pools);
 	tcase_add_test(t, test_eviction_is_lru_over_all_pools_and_waits_for_the_close);
+	tcase_add_test(t, test_an_eviction_that_comes_too_late_is_passed_on);
 	tcase_add_test(t, test_min_idle_is_not_evicted);
 	tcase_add_test(t, test_hungry_pools_do_not_spin);
 	tcase_add_test(t, test_lowered_budget_evicts_and_never_reuses_the_excess);
