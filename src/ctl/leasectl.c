@@ -20,6 +20,7 @@
 #define CTL_SOCKET	     "/run/leased/admin.sock"
 #define CTL_TIMEOUT_US	     INT64_C(10000000)
 #define CTL_DRAIN_DEFAULT_US INT64_C(30000000)
+#define CTL_WATCH_MAX_S	     86400
 
 enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_TIMEOUT, CTL_UNREACHABLE };
 
@@ -249,6 +250,15 @@ static enum ctl_exit ctl_run(struct ctl *c, int argc, char **argv)
 	return ctl_usage("unknown command", argv[0]);
 }
 
+static bool ctl_seconds(const char *text, unsigned *out)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	*out = n > 0 && n <= CTL_WATCH_MAX_S ? (unsigned)n : 0;
+	return *out > 0 && *end == '\0';
+}
+
 int main(int argc, char **argv)
 {
 	enum { ONLY_LONG = 256, OPT_JSON, OPT_NO_HEADER, OPT_WATCH };
@@ -276,7 +286,8 @@ int main(int argc, char **argv)
 			c.header = false;
 			break;
 		case OPT_WATCH:
-			c.watch_s = (unsigned)strtoul(optarg, NULL, 10);
+			if (!ctl_seconds(optarg, &c.watch_s))
+				return (int)ctl_usage("--watch wants a number of seconds, not", optarg);
 			break;
 		case 'V':
 			puts("leasectl " LEASED_VERSION);

@@ -145,7 +145,8 @@ def test_leasectl_exit_codes(rig):
     assert d.ctl("drain", "p", "50ms")[0] == 3
     assert d.ctl("drain", "nobody")[0] == 1
     assert d.ctl("resume", "nobody")[0] == 1
-    for args in (["dance"], ["show", "dance"], ["drain", "p", "soon"], ["--nonsense"], []):
+    for args in (["dance"], ["show", "dance"], ["drain", "p", "soon"], ["--nonsense"], [],
+                 ["--watch", "soon", "show", "pools"], ["--watch", "-1", "show", "pools"], ["--watch", "1x", "show", "pools"]):
         code, out, err = d.ctl(*args)
         assert code == 2 and err, (args, code, err)
     r = rig.run([LEASECTL, "-s", rig.path("nobody.sock"), "ping"])
