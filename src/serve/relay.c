@@ -1,12 +1,13 @@
 /*
  * relay: moves bytes of one direction. A forwarded byte is read into the loop's scratch and written at once; only what
  * the destination refuses is kept, and the source is not read until it is gone. After some large reads in a row the
- * direction is bulk: bytes then pass through a pipe in the kernel until a read comes back small.
+ * direction is bulk: bytes then pass through a pipe in the kernel until some reads come back small. A pipe is borrowed for
+ * one step, or for as long as it holds bytes: few of them serve many connections.
  */
 #include "serve/serve_private.h"
 
 #define RELAY_IOV	  16
-#define RELAY_BULK_AFTER  4	/* large reads in a row */
+#define RELAY_BULK_AFTER  4	/* large reads in a row begin bulk, that many small ones end it */
 #define RELAY_LARGE_BYTES 16384 /* what a read must bring to be large; one that fills the buffer is, too */
 #define RELAY_PIPE_BYTES  (1 << 20)
 
@@ -45,6 +46,33 @@ static void flow_count(struct flow *f, size_t n, struct loop *l)
 	f->last_us = loop_now_us(l);
 }
 
+static bool flow_is_bulk(const struct flow *f)
+{
+	return f->bulk >= RELAY_BULK_AFTER;
+}
+
+/* Counts large reads up to bulk, jumps to the top there, and counts small ones down from it. */
+static void flow_judge(struct flow *f, bool large)
+{
+	if (large)
+		f->bulk = flow_is_bulk(f) ? 2 * RELAY_BULK_AFTER : f->bulk + 1;
+	else
+		f->bulk = flow_is_bulk(f) ? f->bulk - 1 : 0;
+}
+
+/* Moves what is in the pipe. A destination that takes less than all takes nothing more for now. */
+static enum err flow_drain(struct flow *f, struct stream *to, struct loop *l)
+{
+	size_t held = splice_held(f->pipe), n = 0;
+	enum err e = held > 0 ? splice_out(f->pipe, to, &n) : ERR_OK;
+
+	if (e == ERR_OK && n < held)
+		return ERR_AGAIN;
+	if (e == ERR_OK)
+		splice_return(l, &f->pipe);
+	return e;
+}
+
 /* The destination took less than it was given: wait for it, and for nothing more from the source. */
 static void relay_stall(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
 {
@@ -56,30 +84,20 @@ static void relay_stall(struct flow *f, struct stream *from, struct stream *to, 
 
 static enum relay_result relay_splice(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
 {
-	size_t n = 0, out;
+	size_t n = 0;
 	enum err e = splice_in(f->pipe, from, RELAY_PIPE_BYTES, &n);
 
-	if (e == ERR_AGAIN)
-		return RELAY_OK;
-	if (e == ERR_EOF)
-		return RELAY_EOF;
-	if (e != ERR_OK)
-		return RELAY_SOURCE_FAILED;
+	if (e != ERR_OK) {
+		if (splice_held(f->pipe) == 0)
+			splice_return(l, &f->pipe);
+		return e == ERR_AGAIN ? RELAY_OK : e == ERR_EOF ? RELAY_EOF : RELAY_SOURCE_FAILED;
+	}
 	flow_count(f, n, l);
-	while (splice_held(f->pipe) > 0) {
-		e = splice_out(f->pipe, to, &out);
-		if (e == ERR_AGAIN) {
-			relay_stall(f, from, to, l);
-			return RELAY_OK;
-		}
-		if (e != ERR_OK)
-			return RELAY_SINK_FAILED;
-	}
-	if (n < RELAY_LARGE_BYTES) {
-		splice_return(l, &f->pipe);
-		f->bulk = 0;
-	}
-	return RELAY_OK;
+	flow_judge(f, n >= RELAY_LARGE_BYTES);
+	e = flow_drain(f, to, l);
+	if (e == ERR_AGAIN)
+		relay_stall(f, from, to, l);
+	return e == ERR_OK || e == ERR_AGAIN ? RELAY_OK : RELAY_SINK_FAILED;
 }
 
 enum relay_result relay_in(struct flow *f, struct stream *from, struct stream *to, size_t high_water, struct loop *l)
@@ -88,6 +106,8 @@ enum relay_result relay_in(struct flow *f, struct stream *from, struct stream *t
 	uint8_t *p = loop_scratch(l);
 	enum err e;
 
+	if (to && !f->pipe && flow_is_bulk(f) && buf_len(&f->pending) == 0)
+		f->pipe = splice_borrow(l);
 	if (f->pipe)
 		return relay_splice(f, from, to, l);
 	if (!to)
@@ -114,13 +134,11 @@ enum relay_result relay_in(struct flow *f, struct stream *from, struct stream *t
 		if (to || buf_len(&f->pending) >= high_water)
 			relay_stall(f, from, to, l);
 	}
-	f->bulk = n == cap || n >= RELAY_LARGE_BYTES ? f->bulk + 1 : 0;
-	if (to && f->bulk >= RELAY_BULK_AFTER && buf_len(&f->pending) == 0)
-		f->pipe = splice_borrow(l);
+	flow_judge(f, n == cap || n >= RELAY_LARGE_BYTES);
 	return RELAY_OK;
 }
 
-static enum err relay_flush(struct flow *f, struct stream *to)
+static enum err relay_flush(struct flow *f, struct stream *to, struct loop *l)
 {
 	while (buf_len(&f->pending) > 0) {
 		struct iovec iov[RELAY_IOV];
@@ -132,20 +150,13 @@ static enum err relay_flush(struct flow *f, struct stream *to)
 			return e;
 		buf_consume(&f->pending, n);
 	}
-	while (f->pipe && splice_held(f->pipe) > 0) {
-		size_t n;
-		enum err e = splice_out(f->pipe, to, &n);
-
-		if (e != ERR_OK)
-			return e;
-	}
-	return ERR_OK;
+	return f->pipe ? flow_drain(f, to, l) : ERR_OK;
 }
 
 enum relay_result relay_out(struct flow *f, struct stream *from, struct stream *to, struct loop *l)
 {
 	size_t before = flow_kept(f);
-	enum err e = relay_flush(f, to);
+	enum err e = relay_flush(f, to, l);
 
 	if (flow_kept(f) < before)
 		f->last_us = loop_now_us(l);

@@ -26,12 +26,12 @@ enum flow_state {
 
 struct flow {
 	struct buf pending;
-	struct splice *pipe;	/* borrowed while in bulk */
+	struct splice *pipe;	/* in bulk, while it holds bytes */
 	uint64_t bytes, *total; /* of this session, and the pool's counter */
 	int64_t stalled_us;	/* since when the destination takes nothing; 0: it does */
 	int64_t last_us;	/* when a byte last came from the source or was taken by the destination */
 	enum flow_state state;
-	unsigned bulk; /* large reads in a row */
+	unsigned bulk; /* see flow_judge() */
 };
 
 enum relay_result { RELAY_OK, RELAY_EOF, RELAY_SOURCE_FAILED, RELAY_SINK_FAILED };
