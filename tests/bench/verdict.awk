@@ -29,28 +29,32 @@ function look(load, name, key,    a, cnt, i, j, t) {
 	return cnt
 }
 
+# Whole numbers where hundredths say nothing.
+function shown(v, target) { return sprintf(target < 100 ? "%.2f" : "%.0f", v) }
+
 function verdict(what, got, rule, target, beside,    ok, g) {
 	g = sprintf("%.2f", got) + 0
 	ok = rule == "<=" ? g <= target : rule == "<" ? g < target : rule == ">=" ? g >= target : g > target
 	if (!ok) missed++
-	printf "%-52s %8.2f %-2s %-7s %-6s %s\n", what, got, rule, target, ok ? "ok" : "MISSED", beside
+	printf "%-52s %9s %-2s %-7s %-6s %s\n", what, shown(got, target), rule, shown(target, target), ok ? "ok" : "MISSED", beside
 }
 
 function unknown(what) {
 	missed++
-	printf "%-52s %8s %10s %-6s\n", what, "-", "", "MISSED not measured"
+	printf "%-52s %9s %10s %-6s\n", what, "-", "", "MISSED not measured"
 }
 
 function bad(load, name) { return !look(load, name, "n") || errors[load, name] > 0 }
 
-# Ratio of two contestants; `key` is cpu (least counts) or rps (most counts).
-function ratio(load, key, name, other, rule, target,    what, b, m) {
+# Ratio of two contestants; `key` is cpu (least counts) or rps (most counts). `floor`, where given: what a bare relay reaches.
+function ratio(load, key, name, other, rule, target, floor,    what, b, m, f) {
 	what = load " " (key == "cpu" ? "cpu" : "rate") " vs " other
 	if (bad(load, name) || bad(load, other)) { unknown(what); return }
 	look(load, other, key); b = key == "cpu" ? lo : hi; m = med
-	look(load, name, key)
 	if (b <= 0 || m <= 0) { unknown(what); return }
-	verdict(what, (key == "cpu" ? lo : hi) / b, rule, target, sprintf("median %.2f", med / m))
+	if (floor != "" && look(load, floor, key)) f = sprintf(", %s %.2f", floor, (key == "cpu" ? lo : hi) / b)
+	look(load, name, key)
+	verdict(what, (key == "cpu" ? lo : hi) / b, rule, target, sprintf("median %.2f", med / m) f)
 }
 
 # The best of haproxy and nginx, copying or not.
@@ -86,7 +90,7 @@ function size(load, key,    what) {
 }
 
 END {
-	print "figure                                               measured    target"
+	print "figure                                                measured    target"
 	split("ping-c1 ping-c50 ping-c500", ping, " ")
 	for (p = 1; p <= 3; p++) {
 		l = ping[p]
@@ -96,7 +100,7 @@ END {
 		best_peer(l, "rps", ">=", 1)
 		syscalls(l)
 	}
-	ratio("churn-c20", "rps", "leased", "direct", ">", 1)
+	ratio("churn-c20", "rps", "leased", "direct", ">", 1, "floor-ev-pool")
 	ratio("churn-c20", "cpu", "leased", "floor-ev-pool", "<=", 1.15)
 	ratio("churn-c20", "cpu", "leased", "haproxy", "<=", 0.65)
 	split("bulk-1 bulk-8 upload-8", bulk, " ")
