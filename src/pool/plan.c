@@ -110,9 +110,23 @@ static bool plan_nobody_up(const struct pool *p)
 	return true;
 }
 
+/* No connection came about, for a reason at the server, on the way (ERR_IO: a black-hole route) or here. */
 static bool plan_is_connect_error(enum err e)
 {
-	return e == ERR_REFUSED || e == ERR_UNREACHABLE || e == ERR_RESET || e == ERR_CONNECT_TIMEOUT;
+	switch (e) {
+	case ERR_REFUSED:
+	case ERR_UNREACHABLE:
+	case ERR_RESET:
+	case ERR_CONNECT_TIMEOUT:
+	case ERR_PERMISSION:
+	case ERR_IO:
+	case ERR_NO_FDS:
+	case ERR_NO_PORTS:
+	case ERR_NO_MEMORY:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* When a server may be dialled: its backoff, shortened while somebody waits in vain and it merely refuses connections. */
