@@ -499,7 +499,7 @@ START_TEST(addresses_take_turns)
 }
 END_TEST
 
-/* An address that is gone, and its successor in the same place, while it is being dialled. Proves: N:N6 */
+/* An address that is gone, and its successor in the same place, while it is being dialled. Proves: F:N6 */
 START_TEST(answer_of_dns_while_dialling)
 {
 	struct addr nobody[2] = {sv.server_addr[0], sv.server_addr[0]};
