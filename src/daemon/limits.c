@@ -90,7 +90,8 @@ bool limits_plan(struct limits *l, const struct conf *c, char **why)
 	if (clients < 1)
 		clients = 1;
 	*why = mem_printf("max_clients %lld and max_upstream %lld need %lld descriptors with the %lld reserved for "
-			  "listeners and other uses, but the limit is %lld (hard %lld)",
+			  "listeners and other uses, but the limit is %lld (hard %lld); raise it (ulimit -n, "
+			  "LimitNOFILE=) or lower them",
 			  (long long)clients, (long long)need, (long long)(base + clients + need), (long long)base,
 			  (long long)l->nofile, (long long)l->hard);
 	return false;
