@@ -58,6 +58,8 @@ def test_a_password_does_not_stay_on_the_command_line(rig):
     assert word not in line and "log.level=debug" in line
     with open("/proc/%d/maps" % d.pid) as f:
         heap = re.search(r"^(\w+)-(\w+) rw.*\[heap\]$", f.read(), re.M)
+    if not heap:
+        pytest.skip("a sanitizer's heap is elsewhere")
     try:
         mem = open("/proc/%d/mem" % d.pid, "rb", 0)
     except PermissionError:
