@@ -110,25 +110,6 @@ static bool plan_nobody_up(const struct pool *p)
 	return true;
 }
 
-/* No connection came about, for a reason at the server, on the way (ERR_IO: a black-hole route) or here. */
-static bool plan_is_connect_error(enum err e)
-{
-	switch (e) {
-	case ERR_REFUSED:
-	case ERR_UNREACHABLE:
-	case ERR_RESET:
-	case ERR_CONNECT_TIMEOUT:
-	case ERR_PERMISSION:
-	case ERR_IO:
-	case ERR_NO_FDS:
-	case ERR_NO_PORTS:
-	case ERR_NO_MEMORY:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* When a server may be dialled: its backoff, shortened while somebody waits in vain and it merely refuses connections. */
 static int64_t plan_dial_at(const struct pool *p, const struct server *s)
 {
@@ -136,8 +117,8 @@ static int64_t plan_dial_at(const struct pool *p, const struct server *s)
 
 	if (s->state != SERVER_DOWN)
 		return INT64_MIN;
-	if (p->waiters.len > 0 && s->opts.probe_interval_us > 0 && plan_is_connect_error(s->last_error) &&
-	    early < s->retry_us && plan_nobody_up(p))
+	if (p->waiters.len > 0 && s->opts.probe_interval_us > 0 && s->connect_failed && early < s->retry_us &&
+	    plan_nobody_up(p))
 		return early;
 	return s->retry_us;
 }

@@ -257,10 +257,13 @@ void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us
 }
 
 /* One more failure of a server. Failures of dials that were under way together are one step of the backoff. */
-static void server_bad(struct pool *p, struct server *s, enum err e, int64_t now_us)
+static void server_bad(struct pool *p, const struct upstream *u, enum err e, int64_t now_us)
 {
+	struct server *s = u->server;
+
 	s->failures++;
 	s->last_error = e;
+	s->connect_failed = u->state == UP_DIALING;
 	s->failed_us = now_us;
 	if (s->state != SERVER_DOWN || now_us >= s->retry_us)
 		s->retry_us = now_us + backoff_next(&s->backoff, &s->opts.backoff, &p->rng);
@@ -289,7 +292,7 @@ void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 	if (e == ERR_DENIED)
 		p->stat.auth_denied++;
 	if (up_state_is_dial(u->state))
-		server_bad(p, u->server, e, now_us);
+		server_bad(p, u, e, now_us);
 	upstream_close(u, e, now_us);
 	pool_plan(p, now_us);
 }

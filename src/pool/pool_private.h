@@ -36,6 +36,7 @@ struct server {
 	int64_t dial_avg_us; /* smoothed time of good dials; 0: none yet */
 	unsigned failures;   /* in a row */
 	enum err last_error;
+	bool connect_failed; /* the last failure was before the login: trying again costs the account nothing */
 };
 
 /* What the pool does with requests. */

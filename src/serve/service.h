@@ -21,19 +21,19 @@ enum lease_on { LEASE_ON_CONNECT, LEASE_ON_FIRST_BYTE };
 
 struct service_server {
 	struct server_opts opts;
-	struct addr_spec where;		/* ADDR_NUMERIC, ADDR_NAME or ADDR_UNIX */
+	struct addr_spec where; /* ADDR_NUMERIC, ADDR_NAME or ADDR_UNIX */
 };
 
 struct service;
 
 struct service_listener {
-	const char *name;		/* for logs */
-	struct addr addr;		/* fd < 0 */
-	int fd;				/* >= 0: adopted */
+	const char *name; /* for logs */
+	struct addr addr; /* fd < 0 */
+	int fd;		  /* >= 0: adopted */
 	struct listen_opts opts;
-	const uint32_t *allow_uid;	/* Unix sockets; n 0: everybody */
+	const uint32_t *allow_uid; /* Unix sockets; n 0: everybody */
 	size_t n_allow_uid;
-	struct service *owner;		/* set by service_new() */
+	struct service *owner; /* set by service_new() */
 };
 
 /* Everything is copied or (proto_conf, scripts, credential) must outlive the service. */
@@ -47,20 +47,20 @@ struct service_opts {
 	const struct service_listener *listeners;
 	size_t n_listeners;
 	struct tcp_opts tcp;
-	int max_clients;		/* of this pool; 0: none */
+	int max_clients; /* of this pool; 0: none */
 	enum lease_on lease_on;
-	int64_t quiet_time_us;		/* silence of the server before a connection is returned */
-	int64_t half_close_timeout_us;	/* silence after one side has closed its sending direction */
-	int64_t client_idle_timeout_us;	/* 0: none */
-	int64_t client_write_timeout_us;/* a peer that takes nothing for this long is closed; 0: none */
-	size_t high_water;		/* bytes kept for a slow reader, each way */
+	int64_t quiet_time_us;		 /* silence of the server before a connection is returned */
+	int64_t half_close_timeout_us;	 /* silence after one side has closed its sending direction */
+	int64_t client_idle_timeout_us;	 /* 0: none */
+	int64_t client_write_timeout_us; /* a peer that takes nothing for this long is closed; 0: none */
+	size_t high_water;		 /* bytes kept for a slow reader, each way */
 	int64_t dns_ttl_us, dns_negative_ttl_us;
 	bool log_connections;
 };
 
 /* Shared by all services of the process; atomic, exact. */
 struct client_limit;
-struct client_limit *client_limit_new(int max);		/* 0: none */
+struct client_limit *client_limit_new(int max); /* 0: none */
 void client_limit_free(struct client_limit **c);
 int client_limit_used(const struct client_limit *c);
 
@@ -77,7 +77,8 @@ void service_stop(struct service *s, void (*done)(void *arg), void *arg);
 void service_kill(struct service *s);
 void service_free(struct service **s);
 
-/* DRAIN of the admin interface: done(arg, ERR_OK) as an event when nothing is leased any more, or ERR_LEASE_TIMEOUT.
+/* DRAIN of the admin interface: done(arg, ERR_OK) as an event when nothing is leased any more, or ERR_LEASE_TIMEOUT, or
+ * ERR_CANCELLED at service_resume().
  * One drain at a time (ERR_AGAIN). With refuse_new, new leases wait for service_resume() no longer but are refused. */
 enum err service_drain(struct service *s, bool refuse_new, int64_t timeout_us, void (*done)(void *arg, enum err e),
 		       void *arg) MUST_CHECK;
@@ -91,14 +92,14 @@ struct client_view {
 	enum client_state state;
 	struct addr peer;
 	int64_t connected_us, state_us;
-	uint64_t upstream_id;		/* 0: none */
+	uint64_t upstream_id; /* 0: none */
 	uint64_t bytes_in, bytes_out;
 };
 const char *client_state_name(enum client_state s);
 size_t service_count(const struct service *s, enum client_state st);
-size_t service_clients(const struct service *s, struct client_view *out, size_t cap);	/* returns how many there are */
+size_t service_clients(const struct service *s, struct client_view *out, size_t cap); /* returns how many there are */
 /* Bound listener addresses, for tests and `show listeners`. */
-size_t service_listener_addr(const struct service *s, size_t i, struct addr *out);	/* returns how many there are */
+size_t service_listener_addr(const struct service *s, size_t i, struct addr *out); /* returns how many there are */
 /* The addresses a server's name stands for now. */
 size_t service_server_addrs(const struct service *s, size_t server, struct addr *out, size_t cap);
 /* Aborts on a broken invariant of the service or its pool. O(n). */

@@ -336,7 +336,8 @@ START_TEST(test_probe_interval_shortens_backoff_while_somebody_waits)
 	}
 	ck_assert_int_eq(probes, 20);
 	w_pass(&w, 100 * MS);
-	w_dial_fail(&w, 0, ERR_DENIED); /* a refused login is never repeated early */
+	pool_connected(w.pool, w.dials[0], w.now);
+	w_dial_fail(&w, 0, ERR_RESET); /* a login that fails, however, is never repeated early */
 	w_pass(&w, 5 * SEC);
 	ck_assert_uint_eq(w.n_dials, 0);
 	pool_cancel(w.pool, &l, ERR_CANCELLED, w.now);
