@@ -202,6 +202,29 @@ def test_U9_unsolicited_while_idle(rig):
 
 
 # Proves: F:U9 ISO-1 ISO-3
+@pytest.mark.parametrize("first", ["server", "client"])
+def test_U9_unsolicited_in_the_same_turn(rig, first):
+    """The bytes and the next client are there when the loop looks again, in either order: the client never reads them."""
+    srv = rig.bad()
+    d = rig.proxy(srv, reuse="script", ready_check=READY, max_size=1)
+    echo_once(d.port)
+    for i in range(25):
+        d.wait_pool(lambda p: states(p)["idle"] == 1 and sum(p["clients"].values()) == 0)
+        n = srv.accepted
+        d.signal(signal.SIGSTOP)
+        poll(lambda: stopped(d.pid), 5, "the stop")
+        if first == "server":
+            srv.say(b"+UNASKED\r\n")
+        c = rig.client(d.port).send(b"c%d 1 q\r\n" % i)
+        if first == "client":
+            srv.say(b"+UNASKED\r\n")
+        d.signal(signal.SIGCONT)
+        assert c.line() == b"c%d 1 q\r\n" % i
+        c.close()
+        assert srv.accepted == n + 1
+
+
+# Proves: F:U9 ISO-1 ISO-3
 def test_U9_unsolicited_around_the_return(rig):
     """Something extra comes at any time after a client has left: nobody who comes later reads it."""
     srv = rig.bad()

@@ -675,6 +675,23 @@ def test_eviction_is_least_recently_used_over_pools(rig):
     assert d.status()["limits"]["fd_in_use"] == 4
 
 
+# Proves: D7 POOL-6
+@pytest.mark.parametrize("turn", [0, 1])
+def test_eviction_is_least_recently_used_over_servers(rig, turn):
+    one, two, b, pa, pb = rig.bad(), rig.bad(), rig.bad(), free_port(), free_port()
+    keys = dict(reuse="script", ready_check=REDIS_READY)
+    d = rig.leased([pool("a", [one, two], listen="127.0.0.1:%d" % pa, **keys), pool("b", b, listen="127.0.0.1:%d" % pb, **keys)],
+                   limits={"max_upstream": 2})
+    held = hold(d, 2, pa)           # one connection of each server
+    assert one.live == two.live == 1
+    for n, c in enumerate([held[turn], held[1 - turn]]):
+        c.close()
+        d.wait_pool(lambda p: states(p)["idle"] == n + 1, "a")
+    hold(d, 1, pb)
+    left = [s["states"]["idle"] for s in d.pool("a")["servers"]]
+    assert left == ([0, 1] if turn == 0 else [1, 0])
+
+
 # Proves: D9
 def test_failing_dials_leak_no_budget(rig):
     srv = rig.scripted(pong)
