@@ -475,7 +475,7 @@ def test_a_down_server_still_lends_its_idle_connections(rig):
 def test_evict_on_down(rig):
     srv = rig.scripted(pong)
     d = rig.proxy(srv, reuse="script", ready_check=REDIS_READY, evict_on_down=True, min_idle=3)
-    d.wait_pool(lambda p: states(p)["idle"] == 3)
+    d.wait_pool(lambda p: states(p)["idle"] == 3 and srv.live == 3)
     srv.stop()
     one, = hold(d, 1)               # min_idle asks for another one: refused
     d.wait_pool(lambda p: not p["servers"][0]["up"] and states(p)["idle"] == 0)
