@@ -32,8 +32,8 @@ static void setup_check_protocol(struct setup_checker *k, const struct conf_pool
 		}
 	}
 	if (near)
-		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol,
-			    near);
+		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)",
+			    p->protocol, near);
 	else
 		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\"", p->protocol);
 }

@@ -10,8 +10,8 @@
 
 #include "io/stream.h"
 
-#define LISTEN_BATCH	64
-#define LISTEN_RETRY_US 50000
+#define LISTEN_BATCH	     64
+#define LISTEN_RETRY_US	     50000
 #define LISTEN_RETRY_SOON_US 2000
 
 struct listener;
