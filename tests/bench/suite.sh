@@ -53,7 +53,7 @@ load() {	# load [-s] LOAD CONTESTANT...
 
 load $CALLS ping-c1 direct floor-ev leased haproxy nginx
 load -s ping-c50 direct floor-ev leased haproxy nginx
-load $CALLS ping-c500 direct floor-ev leased haproxy nginx
+load ping-c500 direct floor-ev leased haproxy nginx
 load $CALLS churn-c20 direct floor-ev-pool leased haproxy
 for l in bulk-1 bulk-8 upload-8; do
 	load $l floor-splice leased haproxy haproxy-splice nginx
