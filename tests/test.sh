@@ -7,6 +7,10 @@
 cd "$(dirname "$0")/.." || exit 1
 start=$(date +%s)
 sh tests/packages.sh build test || exit 1
+# A tree configured before Check was installed (make quickstart does not need it) looks again, with the same options.
+if [ -f config.status ] && ! grep -q '^CHECK_LIBS = *-' config.mk; then
+	./config.status --recheck && ./config.status -q || exit 1
+fi
 
 jobs=-j$(nproc)
 mkdir -p build
