@@ -125,11 +125,15 @@ static struct proto_conf *setup_proto_conf(const struct setup_pool *p)
 static void setup_cred(struct setup_pool *p)
 {
 	const struct conf_credential *c = p->conf->credential;
+	struct cred_fields f;
 
 	if (!c)
 		return;
-	p->cred = source_static(c->username, c->password ? secret_ref(c->password) : NULL);
-	p->opts.cred = (struct script_cred){.username = p->cred->username, .password = p->cred->password};
+	cred_fields_init(&f);
+	f.username = c->username ? mem_strdup(c->username) : NULL;
+	f.password = c->password ? secret_ref(c->password) : NULL;
+	p->cred = cred_new(1, &f);
+	p->opts.cred = (struct script_cred){.username = p->cred->is.username, .password = p->cred->is.password};
 }
 
 static void setup_lists(struct setup_pool *p, const struct conf *c)

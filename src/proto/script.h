@@ -46,6 +46,7 @@ bool script_needs_credential(const struct script *s); /* uses ${username} or ${p
 struct script_cred {
 	const char *username;
 	const struct secret *password;
+	const char *database; /* where a login goes, for protocols that have such a thing */
 };
 
 /* How far a pattern has been walked over the pending reply; private to script.c. */

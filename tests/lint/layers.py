@@ -52,7 +52,7 @@ for f in files():
                 bad(f, n, '%s: include as "layer/file.h"' % inc[2])
             elif parts[0] != layer and parts[0] not in MAY.get(layer, set()):
                 bad(f, n, "%s may not include %s" % (layer, inc[2]))
-            elif parts[0] == "io" and layer == "cred" and not re.match(r"src/cred/source_", f):
+            elif parts[0] == "io" and layer == "cred" and not re.match(r"src/cred/(source_|credential|watch)", f):
                 bad(f, n, "only cred/source_* may include io")
         elif inc:
             for header, where in LIBRARY:

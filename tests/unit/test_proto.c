@@ -121,25 +121,64 @@ START_TEST(two_dialogues_at_once_abort)
 }
 END_TEST
 
-START_TEST(static_credential_is_generation_1)
+static struct cred *cred_make(uint64_t number, const char *name, const char *password)
 {
-	char pw[] = "pa55", same[] = "pa55";
-	struct cred *c = source_static("bob", secret_take(pw, 4)), *again;
+	struct cred_fields f;
+	char pw[32];
+
+	cred_fields_init(&f);
+	f.username = name ? mem_strdup(name) : NULL;
+	if (password)
+		f.password = secret_take(strcpy(pw, password), strlen(password));
+	return cred_new(number, &f);
+}
+
+START_TEST(a_generation_takes_over_its_fields)
+{
+	struct cred *c = cred_make(1, "bob", "pa55"), *again;
 
 	ck_assert_uint_eq(c->number, 1);
-	ck_assert_str_eq(c->username, "bob");
-	ck_assert(secret_equal_bytes(c->password, same, 4));
+	ck_assert_str_eq(c->is.username, "bob");
+	ck_assert(secret_equal_bytes(c->is.password, "pa55", 4));
+	ck_assert(c->is.expires_us == INT64_MAX);
 	again = cred_ref(c);
 	ck_assert_ptr_eq(again, c);
 	cred_drop(&c);
 	ck_assert_ptr_null(c);
-	ck_assert_str_eq(again->username, "bob");
+	ck_assert_str_eq(again->is.username, "bob");
 	cred_drop(&again);
 	cred_drop(&again);
-	c = source_static(NULL, NULL);
-	ck_assert_ptr_null(c->username);
-	ck_assert_ptr_null(c->password);
+	c = cred_make(2, NULL, NULL);
+	ck_assert_ptr_null(c->is.username);
+	ck_assert_ptr_null(c->is.password);
 	cred_drop(&c);
+}
+END_TEST
+
+START_TEST(every_field_counts)
+{
+	struct cred *a = cred_make(1, "bob", "pa55"), *b = cred_make(2, "bob", "pa55");
+
+	ck_assert(cred_fields_equal(&a->is, &b->is));
+	b->is.port = 1;
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	b->is.port = 0;
+	b->is.expires_us = 5;
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	b->is.expires_us = INT64_MAX;
+	b->is.host = mem_strdup("h");
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	cred_drop(&b);
+	b = cred_make(2, "bob", "pa56");
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	cred_drop(&b);
+	b = cred_make(2, "bob", NULL);
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	cred_drop(&b);
+	b = cred_make(2, NULL, "pa55");
+	ck_assert(!cred_fields_equal(&a->is, &b->is));
+	cred_drop(&b);
+	cred_drop(&a);
 }
 END_TEST
 
@@ -155,7 +194,7 @@ static void *ref_and_drop(void *arg)
 
 START_TEST(references_are_counted_across_threads)
 {
-	struct cred *c = cred_new(7, "x", NULL);
+	struct cred *c = cred_make(7, "x", NULL);
 	pthread_t t[4];
 
 	for (int i = 0; i < 4; i++)
@@ -193,7 +232,8 @@ int main(void)
 	tcase_add_test_raise_signal(tcp, two_dialogues_at_once_abort, SIGABRT);
 	suite_add_tcase(suite, tcp);
 	tcase_add_checked_fixture(cred, setup, teardown);
-	tcase_add_test(cred, static_credential_is_generation_1);
+	tcase_add_test(cred, a_generation_takes_over_its_fields);
+	tcase_add_test(cred, every_field_counts);
 	tcase_add_test(cred, references_are_counted_across_threads);
 	suite_add_tcase(suite, cred);
 	sr = srunner_create(suite);
