@@ -43,20 +43,20 @@ enum cred_reason { CRED_STARTUP, CRED_CHANGED, CRED_EXPIRING, CRED_DENIED, CRED_
 struct credential_opts {
 	const char *name;
 	enum cred_source source;
-	struct cred_fields fixed;		     /* CRED_STATIC */
-	const char *env_username, *env_password;     /* CRED_ENV: names of variables; username may be NULL */
-	const char *path;			     /* FILE: the file; DIRECTORY: the directory; SYSTEMD: name of the credential */
-	const char *const *argv;		     /* COMMAND, STREAM: NULL-terminated; argv[0] is an absolute path */
-	const char *const *pass_env;		     /* names of variables the child inherits; NULL-terminated; else only PATH, LANG */
-	bool strict_permissions;		     /* refuse files that others may read or write */
-	int64_t poll_us;			     /* files: looked at this often besides inotify; 0: never */
-	int64_t debounce_us;			     /* files: silence after a change before it is read */
-	int64_t interval_us;			     /* COMMAND: asked this often; 0: not */
-	double refresh_ratio;			     /* COMMAND: asked when that part of the lifetime has passed */
-	int64_t refresh_before_us;		     /* ... or this long before the end, whichever is earlier; 0: not */
-	int64_t timeout_us;			     /* COMMAND: for one run */
-	int retries;				     /* COMMAND: runs of one refresh that may fail in a row */
-	int64_t backoff_initial_us, backoff_max_us;  /* COMMAND: between them; STREAM: between restarts */
+	struct cred_fields fixed;		 /* CRED_STATIC */
+	const char *env_username, *env_password; /* CRED_ENV: names of variables; username may be NULL */
+	const char *path;	     /* FILE: the file; DIRECTORY: the directory; SYSTEMD: name of the credential */
+	const char *const *argv;     /* COMMAND, STREAM: NULL-terminated; argv[0] is an absolute path */
+	const char *const *pass_env; /* names of variables the child inherits; NULL-terminated; else only PATH, LANG */
+	bool strict_permissions;     /* refuse files that others may read or write */
+	int64_t poll_us;	     /* files: looked at this often besides inotify; 0: never */
+	int64_t debounce_us;	     /* files: silence after a change before it is read */
+	int64_t interval_us;	     /* COMMAND: asked this often; 0: not */
+	double refresh_ratio;	     /* COMMAND: asked when that part of the lifetime has passed */
+	int64_t refresh_before_us;   /* ... or this long before the end, whichever is earlier; 0: not */
+	int64_t timeout_us;	     /* COMMAND: for one run */
+	int retries;		     /* COMMAND: runs of one refresh that may fail in a row */
+	int64_t backoff_initial_us, backoff_max_us; /* COMMAND: between them; STREAM: between restarts */
 	double backoff_multiplier;
 	int64_t cooldown_us, cooldown_max_us;
 };
@@ -78,7 +78,7 @@ struct credential *credential_new(struct loop *l, const struct credential_opts *
  * is running), except for what only the operator can mend: ERR_PERMISSION (strict_permissions), ERR_CONFIG (no such variable,
  * $CREDENTIALS_DIRECTORY not set); *why then says what. */
 enum err credential_start(struct credential *c, const char **why) MUST_CHECK;
-void credential_stop(struct credential *c); /* kills children, removes watches */
+void credential_stop(struct credential *c);  /* kills children, removes watches */
 void credential_free(struct credential **c); /* stops first */
 
 struct cred *credential_current(const struct credential *c); /* borrowed; NULL: none yet */

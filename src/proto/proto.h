@@ -70,10 +70,10 @@ struct proto_request {
 
 /* What the server's bytes are. All but WAIT take `len` bytes. */
 enum proto_reply {
-	PROTO_REPLY_WAIT,      /* can't be told before more bytes are there (a view of PROTO_HEAD_MAX bytes always tells) */
-	PROTO_REPLY_PART,      /* of the oldest reply owed, which goes on */
-	PROTO_REPLY_DONE,      /* of the oldest reply owed, which ends there */
-	PROTO_REPLY_NOT_RUN,   /* the oldest reply owed, whole: the server wants a login and has not executed the request */
+	PROTO_REPLY_WAIT, /* can't be told before more bytes are there (a view of PROTO_HEAD_MAX bytes always tells) */
+	PROTO_REPLY_PART, /* of the oldest reply owed, which goes on */
+	PROTO_REPLY_DONE, /* of the oldest reply owed, which ends there */
+	PROTO_REPLY_NOT_RUN, /* the oldest reply owed, whole: the server wants a login and has not executed the request */
 	PROTO_REPLY_PUSH_PART, /* of a message that no request asked for, for the client that holds the connection */
 	PROTO_REPLY_PUSH,      /* ... which ends there */
 	PROTO_REPLY_BROKEN,    /* no such thing can come: the connection is of no use any more */
@@ -87,8 +87,8 @@ enum proto_leave {
 	PROTO_LEAVE_WRONG, /* close it, and look the server's name up again: it is not in the role it should be */
 };
 
-#define PROTO_HEAD_MAX 16384 /* a view of that many bytes is always enough for a verdict */
-#define PROTO_AHEAD_MAX 4    /* tags that pass() may fill */
+#define PROTO_HEAD_MAX	16384 /* a view of that many bytes is always enough for a verdict */
+#define PROTO_AHEAD_MAX 4     /* tags that pass() may fill */
 
 struct proto_talk {
 	size_t client_bytes, pool_bytes;
