@@ -34,7 +34,7 @@ static const struct show_group {
 	{"sv_active", {"leased", NULL}},
 	{"sv_idle", {"idle", NULL}},
 	{"sv_tested", {"probing", "cleaning", "reauth", NULL}},
-	{"sv_login", {"dialing", "securing", "login", "denied", NULL}},
+	{"sv_login", {"dialing", "securing", "login", NULL}},
 	{"sv_closing", {"closing", NULL}},
 };
 

@@ -47,6 +47,16 @@ static const struct probe_step {
 static void probe_next_address(struct probe *p);
 static void probe_begin(struct probe *p, int step);
 
+static const struct script_cred *probe_cred(const struct probe *p, struct script_cred *out)
+{
+	const struct cred *c = p->pool->cred;
+
+	if (!c)
+		return NULL;
+	*out = (struct script_cred){c->is.username, c->is.password, c->is.database};
+	return out;
+}
+
 static void probe_head(struct probe *p)
 {
 	char text[ADDR_TEXT_MAX] = "-";
@@ -155,6 +165,7 @@ static int64_t probe_timeout_us(const struct probe *p)
 /* Starts the first dialogue from `step` on that this protocol has. */
 static void probe_begin(struct probe *p, int step)
 {
+	struct script_cred cred;
 	const struct service_opts *o = &p->pool->opts;
 	struct loop *l = p->run->loop;
 	struct blocks *blocks;
@@ -170,8 +181,8 @@ static void probe_begin(struct probe *p, int step)
 	buf_clear(&p->out);
 	buf_init(&p->out, blocks);
 	timer_set(l, &p->deadline, loop_now_us(l) + probe_timeout_us(p));
-	probe_verdict(
-		p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, &o->cred, blocks, &p->out));
+	probe_verdict(p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, probe_cred(p, &cred),
+					 blocks, &p->out));
 }
 
 static void probe_read(struct probe *p)
@@ -179,6 +190,7 @@ static void probe_read(struct probe *p)
 	void *scratch = loop_scratch(p->run->loop);
 	size_t n = 0;
 	enum err e = stream_read(p->stream, scratch, LOOP_SCRATCH_BYTES, &n);
+	struct script_cred cred;
 	enum proto_verdict v;
 
 	if (e == ERR_AGAIN)
@@ -187,7 +199,7 @@ static void probe_read(struct probe *p)
 		probe_fail(p, e);
 		return;
 	}
-	v = p->pool->opts.proto->feed(p->state, scratch, n, &p->pool->opts.cred, &p->out);
+	v = p->pool->opts.proto->feed(p->state, scratch, n, probe_cred(p, &cred), &p->out);
 	secret_wipe(scratch, n);
 	probe_verdict(p, v);
 }

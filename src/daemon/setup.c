@@ -133,7 +133,8 @@ static void setup_cred(struct setup_pool *p)
 	f.username = c->username ? mem_strdup(c->username) : NULL;
 	f.password = c->password ? secret_ref(c->password) : NULL;
 	p->cred = cred_new(1, &f);
-	p->opts.cred = (struct script_cred){.username = p->cred->is.username, .password = p->cred->is.password};
+	p->opts.cred = p->cred;
+	p->opts.pool.has_credential = true;
 }
 
 static void setup_lists(struct setup_pool *p, const struct conf *c)

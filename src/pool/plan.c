@@ -9,7 +9,7 @@
  */
 #include "pool/pool_private.h"
 
-static void plan_wake(struct pool *p, int64_t at_us)
+void plan_wake(struct pool *p, int64_t at_us)
 {
 	if (at_us < p->wake_us)
 		p->wake_us = at_us;
@@ -51,24 +51,45 @@ static struct upstream *plan_oldest_of(const struct list *idle)
 	return best;
 }
 
-/* The idle connection the reuse order names; expired ones on the way are closed. */
+/* The next in the reuse order; NULL: none. */
+static struct upstream *plan_next_idle(const struct pool *p, struct upstream *u)
+{
+	struct node *n = p->opts.reuse_order == REUSE_LIFO   ? list_next(&u->node)
+			 : p->opts.reuse_order == REUSE_FIFO ? list_prev(&u->node)
+							     : NULL;
+
+	return n ? upstream_of(n) : NULL;
+}
+
+static struct upstream *plan_first_idle(const struct pool *p, const struct list *idle)
+{
+	if (p->opts.reuse_order == REUSE_LIFO)
+		return upstream_of(list_front(idle));
+	if (p->opts.reuse_order == REUSE_FIFO)
+		return upstream_of(list_back(idle));
+	return plan_oldest_of(idle);
+}
+
+#define PLAN_LOOK_FOR_FRESH 16 /* how many that must log in again are passed over for one that need not */
+
+/* The idle connection the reuse order names; those that are to go are closed on the way. */
 static struct upstream *plan_pick_idle(struct pool *p, struct server *s, int64_t now_us)
 {
 	struct list *idle = &s->by_state[UP_IDLE];
 	enum err why;
 
 	while (idle->len > 0) {
-		struct upstream *u;
+		struct upstream *first = plan_first_idle(p, idle), *u = first;
 
-		if (p->opts.reuse_order == REUSE_LIFO)
-			u = upstream_of(list_front(idle));
-		else if (p->opts.reuse_order == REUSE_FIFO)
-			u = upstream_of(list_back(idle));
+		for (int i = 0; u && rotate_is_due(u) && i < PLAN_LOOK_FOR_FRESH; i++)
+			u = plan_next_idle(p, u);
+		u = u ? u : first;
+		if (upstream_expired(u, now_us, &why))
+			upstream_close(u, why, now_us);
+		else if (rotate_recycles(u))
+			upstream_close(u, ERR_RECYCLED, now_us);
 		else
-			u = plan_oldest_of(idle);
-		if (!upstream_expired(u, now_us, &why))
 			return u;
-		upstream_close(u, why, now_us);
 	}
 	return NULL;
 }
@@ -123,7 +144,7 @@ static int64_t plan_dial_at(const struct pool *p, const struct server *s)
 	return s->retry_us;
 }
 
-static void plan_new_upstream(struct pool *p, struct server *s, struct permit permit, int64_t now_us)
+static void plan_new_upstream(struct pool *p, struct server *s, struct permit permit, uint64_t gen, int64_t now_us)
 {
 	struct upstream *u = slab_get(&p->upstreams);
 	int64_t age = s->opts.max_age_us;
@@ -136,22 +157,28 @@ static void plan_new_upstream(struct pool *p, struct server *s, struct permit pe
 	if (age > 0)
 		u->expires_us = now_us + age - (int64_t)((double)age * s->opts.max_age_jitter * rng_unit(&p->rng)) +
 				1;
+	u->cred_expires_us = INT64_MAX;
+	rotate_begin(u, gen);
 	upstream_start(u, now_us);
 	pool_push_effect(p, (struct effect){.kind = EFFECT_DIAL, .up = u});
 }
 
 /* Starts a dial if the server and the limits allow it. */
-static enum permit_result plan_dial(struct pool *p, struct server *s, int64_t now_us)
+enum permit_result plan_dial(struct pool *p, struct server *s, int64_t now_us)
 {
 	struct permit permit = {0};
-	enum permit_result r = permit_take(&permit, &s->scope, &p->scope, p->budget);
+	uint64_t gen = 0;
+	enum permit_result r;
 
+	if (!rotate_dial_gen(p, s, now_us, &gen))
+		return PERMIT_SERVER_FULL;
+	r = permit_take(&permit, &s->scope, &p->scope, p->budget);
 	if (r == PERMIT_OK)
-		plan_new_upstream(p, s, permit, now_us);
+		plan_new_upstream(p, s, permit, gen, now_us);
 	return r;
 }
 
-static bool plan_may_dial(struct pool *p, struct server *s, int64_t now_us)
+bool plan_may_dial(struct pool *p, struct server *s, int64_t now_us)
 {
 	int64_t at = plan_dial_at(p, s);
 	size_t max = s->state == SERVER_UP ? (size_t)s->opts.max_concurrent_dials : 1;
@@ -172,8 +199,11 @@ static enum supply_result plan_supply_from(struct pool *p, struct server *s, int
 {
 	struct upstream *u = plan_pick_idle(p, s, now_us);
 
+	if (u && rotate_is_due(u) && rotate_start(u, now_us))
+		return SUPPLY_STARTED;
 	/* While a check of a suspect server is under way, a new connection tells more than the next check. */
-	if (u && plan_needs_check(p, u, now_us) && (s->state == SERVER_UP || s->by_state[UP_PROBING].len == 0)) {
+	if (u && !rotate_is_due(u) && plan_needs_check(p, u, now_us) &&
+	    (s->state == SERVER_UP || s->by_state[UP_PROBING].len == 0)) {
 		upstream_to(u, UP_PROBING, now_us);
 		pool_push_effect(p, (struct effect){.kind = EFFECT_PROBE, .up = u});
 		return SUPPLY_STARTED;
@@ -206,7 +236,7 @@ static bool plan_serve_first(struct pool *p, int64_t now_us)
 		if (!plan_rate_ready(p, s, now_us))
 			continue;
 		u = plan_pick_idle(p, s, now_us);
-		if (u && !plan_needs_check(p, u, now_us)) {
+		if (u && !rotate_is_due(u) && !plan_needs_check(p, u, now_us)) {
 			p->turn = (at + 1) % p->n_servers;
 			plan_grant(p, l, u, now_us);
 			return true;
@@ -356,6 +386,7 @@ void pool_plan(struct pool *p, int64_t now_us)
 	/* A request that could not wait leaves the wish behind, for the next one. */
 	no_room = no_room && (p->waiters.len > 0 || p->opts.lease_wait == LEASE_NONBLOCK);
 	no_room = plan_min_idle(p, now_us) || no_room;
+	rotate_plan(p, now_us);
 	lru = plan_lru(p);
 	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX,
 			      memory_order_relaxed);

@@ -20,6 +20,7 @@ struct pool *pool_new(const struct pool_opts *o, struct budget *b, void (*poke)(
 	slab_init(&p->upstreams, sizeof(struct upstream), 256);
 	rng_seed(&p->rng, o->seed);
 	p->next_id = (uint64_t)o->number << 40;
+	p->gen_expires_us = INT64_MAX;
 	return p;
 }
 
@@ -38,6 +39,9 @@ struct server *pool_add_server(struct pool *p, const struct server_opts *o, void
 	s->scope.max = o->unbounded ? 0 : s->opts.max_size;
 	for (int i = 0; i < UP_STATES; i++)
 		list_init(&s->by_state[i]);
+	list_init(&s->stale);
+	list_init(&s->held);
+	list_init(&s->fresh);
 	list_init(&s->quick_dials);
 	list_init(&s->quick_checks);
 	rate_init(&s->rate, o->max_rps, o->max_rps_burst > 0 ? o->max_rps_burst : 1);
@@ -109,7 +113,7 @@ void pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now_us)
 	enum err no = p->mode == POOL_SHUT ? ERR_SHUTDOWN : p->mode == POOL_REFUSE ? ERR_DRAINING : ERR_OK;
 
 	BUG_ON(l->state != LEASE_NONE);
-	*l = (struct lease){.owner = owner, .asked_us = now_us};
+	*l = (struct lease){.owner = owner, .asked_us = now_us, .refreshes_failed = p->refreshes_failed};
 	if (p->n_servers == 0)
 		no = ERR_NO_SERVERS;
 	if (no != ERR_OK) {
@@ -133,6 +137,16 @@ void pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t now_us)
 	pool_plan(p, now_us);
 }
 
+void pool_move_lease(struct lease *from, struct lease *to, void *owner)
+{
+	BUG_ON(from->state != LEASE_HELD || to->state != LEASE_NONE);
+	*to = *from;
+	to->owner = owner;
+	to->up->lease = to;
+	from->state = LEASE_NONE;
+	from->up = NULL;
+}
+
 /* A leased connection that must not become idle again, whatever its owner thinks of it. */
 static enum err release_verdict(const struct pool *p, const struct upstream *u, int64_t now_us)
 {
@@ -144,6 +158,8 @@ static enum err release_verdict(const struct pool *p, const struct upstream *u, 
 		return u->close_needed;
 	if (upstream_expired(u, now_us, &why))
 		return why;
+	if (rotate_recycles(u))
+		return ERR_RECYCLED;
 	if (budget_excess(p->budget) > 0)
 		return ERR_EVICTED;
 	return ERR_OK;
@@ -163,7 +179,7 @@ bool pool_release(struct pool *p, struct lease *l, enum release_how how, enum er
 	enum err verdict;
 
 	BUG_ON(l->state != LEASE_HELD || u->state != UP_LEASED || u->lease != l);
-	verdict = release_verdict(p, u, now_us);
+	verdict = u->try_gen != 0 ? ERR_DIRTY : release_verdict(p, u, now_us); /* its answer has yet to come */
 	p->stat.leases_returned++;
 	hist_add(&p->stat.lease_hold, now_us - l->granted_us);
 	l->state = LEASE_NONE;
@@ -220,6 +236,7 @@ void pool_idle(struct pool *p, struct upstream *u, int64_t now_us)
 	p->stat.logins[ERR_OK]++;
 	hist_add(&p->stat.login_time, now_us - u->connected_us);
 	u->ready_us = now_us;
+	rotate_done(u, now_us);
 	s->dial_avg_us = s->dial_avg_us ? (7 * s->dial_avg_us + took) / 8 : took;
 	server_good(s);
 	upstream_settle(p, u, now_us);
@@ -274,6 +291,21 @@ static void server_bad(struct pool *p, const struct upstream *u, enum err e, int
 		upstream_close(upstream_of(n), ERR_SERVER_DOWN, now_us);
 }
 
+/* A refused login: not the server's fault. It counts as down only when no credential is known to work there. */
+static void server_denied(struct upstream *u, int64_t now_us)
+{
+	struct server *s = u->server;
+
+	if (rotate_denied(u, now_us))
+		return;
+	s->failures++;
+	s->last_error = ERR_DENIED;
+	s->connect_failed = false;
+	s->failed_us = now_us;
+	s->retry_us = s->canary_us;
+	s->state = SERVER_DOWN;
+}
+
 void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 {
 	if (u->state == UP_CLOSING)
@@ -287,13 +319,46 @@ void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 		p->stat.resets[e]++;
 	else if (u->state == UP_DIALING)
 		p->stat.dials[e]++;
+	else if (u->state == UP_REAUTH)
+		p->stat.reauth[e]++;
 	else if (up_state_is_dial(u->state))
 		p->stat.logins[e]++;
+	if (e == ERR_DENIED && p->opts.has_credential)
+		server_denied(u, now_us);
+	else if (up_state_is_dial(u->state))
+		server_bad(p, u, e, now_us);
 	if (e == ERR_DENIED)
 		p->stat.auth_denied++;
-	if (up_state_is_dial(u->state))
-		server_bad(p, u, e, now_us);
 	upstream_close(u, e, now_us);
+	pool_plan(p, now_us);
+}
+
+void pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
+{
+	bool keeps = e == ERR_DENIED ? p->opts.denied_keeps : p->opts.failed_keeps && e == ERR_REAUTH_FAILED;
+
+	if (u->state != UP_REAUTH && u->state != UP_LEASED)
+		return;
+	if (u->state == UP_REAUTH && e != ERR_OK && !keeps) {
+		pool_failed(p, u, e, now_us);
+		return;
+	}
+	p->stat.reauth[e]++;
+	hist_add(&p->stat.reauth_time, now_us - u->reauth_us);
+	if (e == ERR_OK) {
+		rotate_done(u, now_us);
+		if (u->server->state == SERVER_SLOW)
+			u->server->state = SERVER_UP;
+	} else if (e == ERR_DENIED) {
+		p->stat.auth_denied++;
+		server_denied(u, now_us);
+	} else {
+		rotate_failed(u, now_us);
+	}
+	if (u->state == UP_REAUTH)
+		upstream_settle(p, u, now_us);
+	else if (e != ERR_OK && !keeps)
+		u->close_needed = e;
 	pool_plan(p, now_us);
 }
 
@@ -348,9 +413,10 @@ static void upstream_late(struct pool *p, struct upstream *u, int64_t now_us)
 {
 	const struct server_opts *o = &u->server->opts;
 	bool dial = up_state_is_dial(u->state);
-	int64_t limit = u->state == UP_DIALING ? u->state_us + o->connect_timeout_us
-			: dial		       ? u->connected_us + o->login_timeout_us
-					       : u->state_us + p->opts.health_check_timeout_us;
+	int64_t limit = u->state == UP_DIALING	? u->state_us + o->connect_timeout_us
+			: dial			? u->connected_us + o->login_timeout_us
+			: u->state == UP_REAUTH ? u->state_us + p->opts.reauth_timeout_us
+						: u->state_us + p->opts.health_check_timeout_us;
 
 	if (now_us < limit) {
 		if (u->server->state == SERVER_UP)
@@ -359,7 +425,8 @@ static void upstream_late(struct pool *p, struct upstream *u, int64_t now_us)
 		return;
 	}
 	pool_failed(p, u,
-		    !dial		     ? ERR_CHECK_TIMEOUT
+		    u->state == UP_REAUTH    ? ERR_REAUTH_TIMEOUT
+		    : !dial		     ? ERR_CHECK_TIMEOUT
 		    : u->state == UP_DIALING ? ERR_CONNECT_TIMEOUT
 					     : ERR_LOGIN_TIMEOUT,
 		    now_us);

@@ -3,12 +3,22 @@
  * time is an argument, and what has to be done is returned as effects for the serve layer (or a test) to carry out.
  *
  *	serve --- pool_lease / pool_release / pool_connected / pool_failed / pool_tick ... ---> pool
- *	serve <-- pool_effect(): DIAL, PROBE, CLEAN, CLOSE, GRANT, REFUSE, DRAINED ------------ pool
+ *	serve <-- pool_effect(): DIAL, PROBE, REAUTH, CLOSE, GRANT, REFUSE, DRAINED, WANT_NEWER -- pool
  *
  * A lease request (struct lease, embedded in its client's session) ends exactly once: granted, refused, or cancelled by
  * its owner. Waiters are FIFO per pool. Supply is not bound to a waiter: whichever connection becomes idle first serves the
  * oldest waiter. Dials and checks under way count as supply while they are quick (patience); a slow one stops counting
  * and never delays a lease that another server can serve.
+ *
+ * Rotation (rotate.c). A pool with a credential has its newest generation, and each server the newest one it has proven
+ * to accept. With a generation that is unproven there, one login or re-authentication is made, the canary:
+ *
+ *	pool_credential(g) --> canary ---accepted---> proven: idle connections log in again, spread over reauth_spread,
+ *	                        |  ^                         leased ones when they come back or between two requests
+ *	                 denied |  | canary_us (backoff)
+ *	                        v  |
+ *	                 WANT_NEWER(g), once; the older proven generation goes on serving, if there is one; else waiters
+ *	                 wait for pool_credential(), or for refresh_max_attempts of pool_no_newer()
  *
  * The caller drains effects after every call, until there are none; it must not call the pool from inside a GRANT or REFUSE
  * handler of the same drain in a way that frees the lease it is handling. All calls are made in the pool's thread.
@@ -23,6 +33,12 @@
 
 enum reuse_order { REUSE_LIFO, REUSE_FIFO, REUSE_OLDEST };
 enum lease_wait { LEASE_BLOCK, LEASE_NONBLOCK };
+/* What connections that are logged in do when the credential changes. */
+enum cred_change {
+	CRED_CHANGE_REAUTH,  /* log in again */
+	CRED_CHANGE_RECYCLE, /* make room for new ones */
+	CRED_CHANGE_KEEP,    /* go on until they end of themselves */
+};
 
 struct server_opts {
 	const char *name; /* as configured: the key everywhere; copied */
@@ -50,8 +66,17 @@ struct pool_opts {
 	int64_t health_check_timeout_us;
 	int64_t clean_timeout_us; /* of the return check */
 	int64_t patience_us;	  /* how long a dial or check counts as quick, at least; 0: 25 ms */
-	uint64_t seed;		  /* of jitter */
-	uint32_t number;	  /* of the pool in this process: upper bits of upstream ids */
+	bool has_credential;	  /* nothing is dialled before pool_credential() */
+	enum cred_change cred_change;
+	bool denied_keeps;	  /* a refused re-authentication leaves the connection as it was */
+	bool failed_keeps;	  /* ... and so does one that failed otherwise but was answered */
+	int64_t reauth_spread_us; /* over which connections log in again */
+	int reauth_concurrency;	  /* of one server; 0: max_size */
+	int64_t reauth_timeout_us;
+	int64_t reauth_interval_us; /* log in again this long after the last time; 0: not */
+	int refresh_max_attempts;   /* of one lease request: then it is refused with the server's own error; 0: 3 */
+	uint64_t seed;		    /* of jitter */
+	uint32_t number;	    /* of the pool in this process: upper bits of upstream ids */
 };
 
 enum lease_state { LEASE_NONE, LEASE_WAITING, LEASE_HELD };
@@ -61,17 +86,20 @@ struct lease {
 	struct node node;    /* on pool->waiters while WAITING; all wait equally long, so FIFO is deadline order */
 	struct upstream *up; /* HELD only */
 	int64_t asked_us, granted_us;
-	bool asked_round; /* each server has been asked for it once */
-	void *owner;	  /* the session */
+	bool asked_round;	   /* each server has been asked for it once */
+	uint64_t refreshes_failed; /* the pool's, when it was asked */
+	void *owner;		   /* the session */
 };
 
 enum effect_kind {
-	EFFECT_DIAL,	/* up: choose an address, connect, log in; then pool_connected + pool_idle, or pool_failed */
-	EFFECT_PROBE,	/* up: run the health check; then pool_checked */
-	EFFECT_CLOSE,	/* up: close it, then pool_closed; up->reason says why */
-	EFFECT_GRANT,	/* lease, up */
-	EFFECT_REFUSE,	/* lease, err; the lease is over */
-	EFFECT_DRAINED, /* the last lease of a draining pool came back */
+	EFFECT_DIAL,   /* up: choose an address, connect, log in; then pool_connected + pool_idle, or pool_failed */
+	EFFECT_PROBE,  /* up: run the health check; then pool_checked */
+	EFFECT_REAUTH, /* up: log in again with up->try_gen; then pool_reauthed(). LEASED: see pool_reauth_begin() */
+	EFFECT_WANT_NEWER, /* gen: that credential was refused; then pool_credential() or pool_no_newer() */
+	EFFECT_CLOSE,	   /* up: close it, then pool_closed; up->reason says why */
+	EFFECT_GRANT,	   /* lease, up */
+	EFFECT_REFUSE,	   /* lease, err; the lease is over */
+	EFFECT_DRAINED,	   /* the last lease of a draining pool came back */
 };
 
 struct effect {
@@ -79,6 +107,7 @@ struct effect {
 	enum err err;
 	struct upstream *up;
 	struct lease *lease;
+	uint64_t gen;
 };
 
 struct pool;
@@ -100,6 +129,9 @@ void pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now_us);
 /* The owner no longer wants it: O(1). WAITING: forgotten. HELD is a bug: release instead. */
 void pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t now_us);
 
+/* A HELD lease goes on in other hands: *to takes its place, *from is LEASE_NONE. */
+void pool_move_lease(struct lease *from, struct lease *to, void *owner);
+
 enum release_how { RELEASE_CLEAN, RELEASE_CHECK, RELEASE_CLOSE };
 /* Ends a HELD lease. CLEAN: idle at once. CHECK: goes to CLEANING, the caller runs the check and calls pool_cleaned().
  * CLOSE: closes it with `why`. Returns true when CHECK is really wanted (else an EFFECT_CLOSE was made instead,
@@ -111,10 +143,24 @@ void pool_connected(struct pool *p, struct upstream *u, int64_t now_us); /* DIAL
 void pool_idle(struct pool *p, struct upstream *u, int64_t now_us);	 /* LOGIN -> IDLE: ready to be leased */
 void pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us); /* PROBING -> IDLE or CLOSING */
 void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us); /* CLEANING -> IDLE or CLOSING */
+/* REAUTH -> IDLE or CLOSING; LEASED stays what it is. ERR_DENIED: refused; ERR_REAUTH_FAILED: answered with something else. */
+void pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
+/* Between two requests of a LEASED connection that EFFECT_REAUTH named: whether it may log in again now, and with which
+ * generation (u->try_gen). False: no need any more, or not now; the effect comes again. */
+bool pool_reauth_begin(struct pool *p, struct upstream *u, int64_t now_us);
 /* The connection is of no use any more, in any state but LEASED (release it) and CLOSING: a dial that failed, an idle
  * one that spoke or closed. A failed dial counts against its server. */
 void pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
 void pool_closed(struct pool *p, struct upstream *u, int64_t now_us); /* after close(2); frees u */
+
+/* A newer generation of the credential; expires_us INT64_MAX: never. O(connections), without I/O. */
+void pool_credential(struct pool *p, uint64_t gen, int64_t expires_us, int64_t now_us);
+/* The refresh that EFFECT_WANT_NEWER asked for ended without anything newer. final: nothing ever will be. */
+void pool_no_newer(struct pool *p, uint64_t than, bool final, int64_t now_us);
+/* Whether something may still log in with that generation. */
+bool pool_needs_gen(const struct pool *p, uint64_t gen);
+/* Every server with a dialable address accepted the newest generation, and no connection uses an older one. */
+bool pool_is_rotated(const struct pool *p);
 
 /* Control. All return at once. */
 void pool_poked(struct pool *p, enum budget_poke what, int64_t now_us);
@@ -144,6 +190,8 @@ struct server_view {
 	int64_t retry_in_us;
 	unsigned failures;
 	enum err last_error;
+	uint64_t proven_gen;
+	size_t stale; /* connections that have yet to log in again */
 	void *user;
 };
 struct upstream_view { /* behaviours C24, C25 */
@@ -154,6 +202,7 @@ struct upstream_view { /* behaviours C24, C25 */
 	int64_t created_us, state_us, last_leased_us, last_returned_us;
 	uint64_t leases;
 	bool in_use, close_needed;
+	uint64_t gen;
 };
 size_t pool_servers(const struct pool *p);
 void pool_server_view(const struct pool *p, size_t i, int64_t now_us, struct server_view *out);

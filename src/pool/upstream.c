@@ -9,8 +9,7 @@ static const struct {
 } up_states[UP_STATES] = {
 	[UP_DIALING] = {"dialing", MAY(SECURING) | MAY(LOGIN) | MAY(CLOSING)},
 	[UP_SECURING] = {"securing", MAY(LOGIN) | MAY(CLOSING)},
-	[UP_LOGIN] = {"login", MAY(DENIED) | MAY(IDLE) | MAY(CLOSING)},
-	[UP_DENIED] = {"denied", MAY(LOGIN) | MAY(CLOSING)},
+	[UP_LOGIN] = {"login", MAY(IDLE) | MAY(CLOSING)},
 	[UP_IDLE] = {"idle", MAY(PROBING) | MAY(REAUTH) | MAY(LEASED) | MAY(CLOSING)},
 	[UP_PROBING] = {"probing", MAY(IDLE) | MAY(CLOSING)},
 	[UP_REAUTH] = {"reauth", MAY(IDLE) | MAY(CLOSING)},
@@ -31,13 +30,12 @@ bool up_state_may(enum up_state from, enum up_state to)
 
 bool up_state_is_dial(enum up_state s)
 {
-	return s == UP_DIALING || s == UP_SECURING || s == UP_LOGIN || s == UP_DENIED;
+	return s == UP_DIALING || s == UP_SECURING || s == UP_LOGIN;
 }
 
 size_t server_under_way(const struct server *s)
 {
-	return s->by_state[UP_DIALING].len + s->by_state[UP_SECURING].len + s->by_state[UP_LOGIN].len +
-	       s->by_state[UP_DENIED].len;
+	return s->by_state[UP_DIALING].len + s->by_state[UP_SECURING].len + s->by_state[UP_LOGIN].len;
 }
 
 static int64_t time_min(int64_t a, int64_t b)
@@ -57,13 +55,13 @@ static int64_t upstream_deadline(const struct upstream *u)
 		return time_min(patience, u->state_us + s->opts.connect_timeout_us);
 	case UP_SECURING:
 	case UP_LOGIN:
-	case UP_DENIED:
 		return time_min(patience, u->connected_us + s->opts.login_timeout_us);
 	case UP_IDLE:
-		return time_min(u->expires_us,
+		return time_min(time_min(u->expires_us, u->cred_expires_us),
 				s->opts.max_idle_us > 0 ? upstream_used_us(u) + s->opts.max_idle_us + 1 : INT64_MAX);
-	case UP_PROBING:
 	case UP_REAUTH:
+		return time_min(patience, u->state_us + p->opts.reauth_timeout_us);
+	case UP_PROBING:
 		return time_min(patience, u->state_us + p->opts.health_check_timeout_us);
 	case UP_CLEANING:
 		return u->state_us + p->opts.clean_timeout_us;
@@ -89,10 +87,10 @@ void upstream_set_deadline(struct upstream *u)
 static void upstream_judge(struct upstream *u, enum up_state from)
 {
 	struct server *s = u->server;
-	bool begins = u->state == UP_PROBING || (u->state == UP_DIALING && from == UP_DIALING);
+	bool checks = u->state == UP_PROBING || u->state == UP_REAUTH;
 
-	if (begins)
-		list_push_back(u->state == UP_PROBING ? &s->quick_checks : &s->quick_dials, &u->quick);
+	if (checks || (u->state == UP_DIALING && from == UP_DIALING))
+		list_push_back(checks ? &s->quick_checks : &s->quick_dials, &u->quick);
 	else if (!up_state_is_dial(u->state) && list_is_on(&u->quick))
 		list_remove(&u->quick);
 }
@@ -112,6 +110,7 @@ static void upstream_enter(struct upstream *u, enum up_state to, int64_t now_us)
 	u->state = to;
 	u->state_us = now_us;
 	upstream_judge(u, from);
+	rotate_place(u);
 	upstream_set_deadline(u);
 }
 
@@ -135,6 +134,7 @@ void upstream_close(struct upstream *u, enum err why, int64_t now_us)
 		return;
 	BUG_ON(u->lease != NULL);
 	u->reason = why;
+	rotate_forget(u);
 	upstream_to(u, UP_CLOSING, now_us);
 	p->stat.upstream_closed[why]++;
 	pool_push_effect(p, (struct effect){.kind = EFFECT_CLOSE, .up = u, .err = why});
@@ -163,6 +163,10 @@ bool upstream_expired(const struct upstream *u, int64_t now_us, enum err *why)
 
 	if (now_us >= u->expires_us) {
 		*why = ERR_AGE;
+		return true;
+	}
+	if (now_us >= u->cred_expires_us) {
+		*why = ERR_EXPIRED;
 		return true;
 	}
 	if (u->state == UP_IDLE && max_idle > 0 && now_us - upstream_used_us(u) > max_idle) {

@@ -3,16 +3,16 @@
  *
  *	     permit                    connected          TLS up             logged in
  *	  ---taken---> [DIALING] -------------> [SECURING] -----> [LOGIN] ---------------> [IDLE] <--------------------+
- *	                                                          |    ^                   |  |  ^                     |
- *	                                                   denied |    | newer             |  |  | answered            | clean
- *	                                                          v    | generation        |  |  |                     |
- *	                                                        [DENIED]                   |  +->[PROBING | REAUTH]    |
+ *	                                                                                   |  |  ^                     |
+ *	                                                                                   |  |  | answered            | clean
+ *	                                                                                   |  +->[PROBING | REAUTH]    |
  *	                                                                             lease |                           |
  *	                                                                                   +-> [LEASED] --> [CLEANING]-+
  *	     every state --- error, deadline, age, drain, eviction ---> [CLOSING] ---> closed, permit back, freed
  *
  * upstream_to() is the only writer of `state`. A state is also a list of its server, so a count is a length.
- * SECURING, DENIED and REAUTH have their row in the table and no way in yet (TLS and rotation bring it).
+ * A refused login closes its connection: no dial is bound to a waiter, so what waits for a newer credential is the waiters.
+ * SECURING has its row in the table and no way in yet (TLS brings it).
  */
 #ifndef LEASED_POOL_UPSTREAM_H
 #define LEASED_POOL_UPSTREAM_H
@@ -30,7 +30,6 @@ enum up_state {
 	UP_DIALING,
 	UP_SECURING,
 	UP_LOGIN,
-	UP_DENIED,
 	UP_IDLE,
 	UP_PROBING,
 	UP_REAUTH,
@@ -60,8 +59,15 @@ struct upstream {
 	int64_t checked_us;			  /* last good health check; 0: never */
 	int64_t expires_us;			  /* max_age with jitter; INT64_MAX: none */
 	uint64_t leases;
-	enum err close_needed; /* ERR_OK, or why to close it when it is not in use */
-	void *conn;	       /* the serve layer's half; the pool never looks */
+	enum err close_needed;	 /* ERR_OK, or why to close it when it is not in use */
+	struct node auth;	 /* on server->stale, held or fresh (rotate.c) */
+	uint64_t gen;		 /* the credential it is logged in with; 0: none */
+	uint64_t try_gen;	 /* ... that a login or re-authentication under way uses; 0: none is */
+	int64_t try_expires_us;	 /* ... and when that ends */
+	int64_t auth_us;	 /* when it was last logged in */
+	int64_t reauth_us;	 /* when the re-authentication under way began */
+	int64_t cred_expires_us; /* of gen; INT64_MAX: never */
+	void *conn;		 /* the serve layer's half; the pool never looks */
 };
 
 const char *up_state_name(enum up_state s);

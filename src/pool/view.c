@@ -9,6 +9,30 @@ static bool server_has_room(const struct pool *p, const struct server *s)
 	       (max == 0 || budget_used(p->budget) < max);
 }
 
+/* All that is wrong is the credential, at least somewhere. */
+static bool pool_is_denied(const struct pool *p)
+{
+	for (size_t i = 0; i < p->n_servers; i++)
+		if (p->servers[i]->state == SERVER_DOWN && p->servers[i]->last_error == ERR_DENIED)
+			return true;
+	return false;
+}
+
+/* Somebody may be served without a newer credential. */
+bool pool_can_serve(const struct pool *p)
+{
+	for (size_t i = 0; i < p->n_servers; i++) {
+		const struct server *s = p->servers[i];
+
+		for (int st = UP_IDLE; st < UP_CLOSING; st++)
+			if (s->by_state[st].len > 0)
+				return true;
+		if (s->state != SERVER_DOWN && p->gen != 0)
+			return true;
+	}
+	return false;
+}
+
 enum err pool_why(const struct pool *p, int64_t now_us)
 {
 	size_t down = 0, limited = 0;
@@ -25,8 +49,10 @@ enum err pool_why(const struct pool *p, int64_t now_us)
 		else if (s->state == SERVER_UP && (s->by_state[UP_IDLE].len > 0 || server_has_room(p, s)))
 			return ERR_OK;
 	}
+	if (p->opts.has_credential && p->gen == 0)
+		return ERR_NO_CREDENTIAL;
 	if (down == p->n_servers)
-		return ERR_ALL_DOWN;
+		return pool_is_denied(p) ? ERR_DENIED : ERR_ALL_DOWN;
 	if (limited == p->n_servers)
 		return ERR_ALL_RATE_LIMITED;
 	if (down + limited == p->n_servers)
@@ -71,6 +97,8 @@ void pool_server_view(const struct pool *p, size_t i, int64_t now_us, struct ser
 		.dialable = s->dialable,
 		.retry_in_us = waits ? s->retry_us - now_us : 0,
 		.failures = s->failures,
+		.proven_gen = s->proven_gen,
+		.stale = s->stale.len,
 		.last_error = s->last_error,
 		.user = s->user,
 	};
@@ -92,6 +120,7 @@ static void upstream_view_of(const struct upstream *u, struct upstream_view *out
 		.leases = u->leases,
 		.in_use = u->state == UP_LEASED,
 		.close_needed = u->close_needed != ERR_OK,
+		.gen = u->gen,
 	};
 }
 
@@ -140,16 +169,33 @@ struct stat *pool_stat(struct pool *p)
 	return &p->stat;
 }
 
+/* CRED-7, and a connection is on one list of rotate.c at most, the right one. */
+static void audit_auth(const struct server *s, const struct upstream *u, enum up_state st)
+{
+	const struct pool *p = s->pool;
+	bool in = st == UP_IDLE || st == UP_LEASED;
+
+	BUG_ON(list_is_on(&u->auth) && (!in || !p->opts.has_credential));
+	BUG_ON(u->auth.list == &s->held && (st != UP_LEASED || u->try_gen == 0));
+	BUG_ON(in && p->opts.has_credential && p->opts.cred_change != CRED_CHANGE_KEEP && u->gen < p->gen &&
+	       !list_is_on(&u->auth));
+	BUG_ON(u->gen > p->gen || u->try_gen > p->gen);
+	BUG_ON(st == UP_IDLE && u->try_gen != 0);
+	BUG_ON(s->canary == u && (u->try_gen == 0 || st == UP_CLOSING));
+}
+
 static void audit_upstream(const struct server *s, const struct upstream *u, enum up_state st)
 {
 	bool timed = st != UP_LEASED && st != UP_CLOSING &&
-		     !(st == UP_IDLE && s->opts.max_age_us <= 0 && s->opts.max_idle_us <= 0);
+		     !(st == UP_IDLE && s->opts.max_age_us <= 0 && s->opts.max_idle_us <= 0 &&
+		       u->cred_expires_us == INT64_MAX);
 
 	BUG_ON(u->server != s || u->state != st);
 	BUG_ON((st == UP_LEASED) != (u->lease != NULL));
 	BUG_ON(u->lease && (u->lease->up != u || u->lease->state != LEASE_HELD));
 	BUG_ON(timed != heap_has(&u->deadline));
-	BUG_ON(list_is_on(&u->quick) && st != UP_PROBING && !up_state_is_dial(st));
+	BUG_ON(list_is_on(&u->quick) && st != UP_PROBING && st != UP_REAUTH && !up_state_is_dial(st));
+	audit_auth(s, u, st);
 	BUG_ON(u->permit.server != &s->scope || u->permit.pool != &s->pool->scope || !u->permit.budget);
 }
 
@@ -169,6 +215,9 @@ void pool_audit(const struct pool *p, int64_t now_us)
 		BUG_ON(here != (size_t)s->scope.used);
 		BUG_ON(s->scope.max > 0 && s->scope.used > s->scope.max);
 		BUG_ON(s->state == SERVER_DOWN && s->failures == 0);
+		BUG_ON(s->proven_gen > p->gen);
+		BUG_ON(p->opts.has_credential && p->opts.reauth_concurrency > 0 &&
+		       s->by_state[UP_REAUTH].len + s->held.len > (size_t)p->opts.reauth_concurrency);
 		all += here;
 	}
 	BUG_ON(all != (size_t)p->scope.used);

@@ -59,6 +59,8 @@ enum proto_request_flags {
 	PROTO_REQUEST_OWN = 1,	 /* not on a connection that is shared with other clients, while held() says so */
 	PROTO_REQUEST_ALONE = 2, /* the client's next message waits until this one is answered */
 	PROTO_REQUEST_MUTE = 4,	 /* its reply is not for the client */
+	PROTO_REQUEST_AGAIN =
+		8, /* changes nothing: may be sent again when its connection broke before a byte of reply */
 };
 
 struct proto_request {
@@ -94,6 +96,7 @@ struct proto_talk {
 	size_t client_bytes, pool_bytes;
 	/* A client was accepted; uid < 0: not known. Greets it, if the protocol lets the server speak first. */
 	void (*greet)(void *cl, const struct proto_conf *c, void *pool, uint64_t id, int64_t uid, struct buf *out);
+	void (*client_end)(void *cl); /* the client is gone: drops what cl owns; NULL: owns nothing */
 	/* Looks at the first message of the view p. */
 	enum proto_ask (*from_client)(void *cl, const struct proto_conf *c, void *pool, const uint8_t *p, size_t n,
 				      struct proto_request *req, struct buf *out);

@@ -21,6 +21,8 @@ static const struct script *tcp_script(const struct proto_conf *c, enum proto_di
 		return c->tcp.health_check;
 	case PROTO_CLEAN:
 		return c->tcp.ready_check;
+	case PROTO_REAUTH:
+		break;
 	}
 	return NULL;
 }

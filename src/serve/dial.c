@@ -2,6 +2,9 @@
  * dial: drives one upstream connection: connects (address by address), runs its dialogues, watches it while idle, closes
  * it. What it learns goes to the pool; what the pool decides comes as a call.
  */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/log.h"
 #include "serve/serve_private.h"
 
@@ -10,7 +13,7 @@
 
 static void conn_attempt(struct conn *c);
 
-static void *conn_private(struct conn *c)
+void *conn_private(struct conn *c)
 {
 	return c + 1;
 }
@@ -34,6 +37,43 @@ static void conn_ready(struct conn *c)
 {
 	pool_idle(c->svc->pool, c->up, service_now(c->svc));
 	endpoint_note(conn_endpoint(c));
+	conn_note_login(c, ERR_OK);
+}
+
+/* ---- credentials ---- */
+
+void conn_take_cred(struct conn *c, uint64_t gen, struct script_cred *out)
+{
+	struct cred *g = service_cred(c->svc, gen);
+
+	*out = (struct script_cred){0};
+	conn_drop_cred(c);
+	if (!g)
+		return;
+	c->cred = cred_ref(g);
+	*out = (struct script_cred){g->is.username, g->is.password, g->is.database};
+}
+
+void conn_drop_cred(struct conn *c)
+{
+	cred_drop(&c->cred);
+}
+
+void conn_note_login(struct conn *c, enum err e)
+{
+	struct endpoint *p = conn_endpoint(c);
+	const char *words = conn_proto(c)->error_text ? conn_proto(c)->error_text(conn_private(c)) : NULL;
+
+	if (e == ERR_OK) {
+		p->error[0] = 0;
+		endpoint_proven(p, c->up->gen);
+		return;
+	}
+	if (e == ERR_DENIED)
+		snprintf(p->error, sizeof(p->error), "%s", words ? words : "");
+	log_at(LOG_LV_WARNING, e == ERR_DENIED ? "login.denied" : "login.failed",
+	       L_STR("pool", pool_name(c->svc->pool)), L_STR("server", server_name(c->up->server)),
+	       L_INT("upstream", c->up->id), L_ERR(e), L_WIRE("says", words ? words : "", words ? strlen(words) : 0));
 }
 
 /* ---- connect ---- */
@@ -75,16 +115,14 @@ static void conn_attempt(struct conn *c)
 		a->edition = e->edition;
 		a->tried = 0;
 	}
-	at = endpoint_choose(e, a->tried);
-	if (at == e->n) {
+	if (!endpoint_choose(e, c->up->try_gen, a->tried, &at, &c->up->addr)) {
 		conn_failed(c, c->error == ERR_OK ? ERR_DNS : c->error);
 		return;
 	}
 	a->at = at;
 	a->tried |= at < 64 ? (uint64_t)1 << at : ~(uint64_t)0;
-	c->up->addr = e->v[at].addr;
 	c->stream = stream_dial(c->svc->loop, &c->up->addr, &c->svc->opts.tcp, conn_on_event, c);
-	if (endpoint_has_more(e, a->tried))
+	if (endpoint_has_more(e, c->up->try_gen, a->tried))
 		timer_set(c->svc->loop, &a->patience, service_now(c->svc) + DIAL_NEXT_ADDRESS_US);
 	else
 		timer_stop(c->svc->loop, &a->patience);
@@ -99,6 +137,12 @@ void conn_dial(struct service *s, struct upstream *u)
 	u->conn = c;
 	buf_init(&c->out, loop_blocks(s->loop));
 	buf_init(&c->greeting, loop_blocks(s->loop));
+	if (s->opts.proto->talk) {
+		c->wire = (struct wire *)((char *)(c + 1) + service_up_bytes(s->opts.proto));
+		wire_init(c);
+	}
+	if (s->opts.proto->attach)
+		s->opts.proto->attach(conn_private(c), s->opts.proto_conf, s->proto_pool);
 	c->attempt = NEW(struct attempt);
 	c->attempt->conn = c;
 	timer_init(&c->attempt->patience, attempt_impatient, c->attempt);
@@ -107,16 +151,29 @@ void conn_dial(struct service *s, struct upstream *u)
 
 /* ---- dialogues ---- */
 
-static const struct script_cred *conn_cred(const struct conn *c)
+/* What the dialogue may log in with; PING has no need to. */
+static const struct script_cred *conn_cred(const struct conn *c, struct script_cred *out)
 {
-	return c->dialogue == PROTO_LOGIN ? &c->svc->opts.cred : NULL;
+	if (!c->cred)
+		return NULL;
+	*out = (struct script_cred){c->cred->is.username, c->cred->is.password, c->cred->is.database};
+	return out;
+}
+
+static void conn_reauthed(struct conn *c, enum err e)
+{
+	pool_reauthed(c->svc->pool, c->up, e, service_now(c->svc));
+	if (e == ERR_OK)
+		conn_note_login(c, e);
 }
 
 /* A dialogue ended: tells the pool, by which one it was. */
 static void dialogue_over(struct conn *c, enum proto_verdict v)
 {
-	static const enum err failed[] = {
-		[PROTO_LOGIN] = ERR_LOGIN_FAILED, [PROTO_PING] = ERR_HEALTH, [PROTO_CLEAN] = ERR_NOT_READY};
+	static const enum err failed[] = {[PROTO_LOGIN] = ERR_LOGIN_FAILED,
+					  [PROTO_PING] = ERR_HEALTH,
+					  [PROTO_CLEAN] = ERR_NOT_READY,
+					  [PROTO_REAUTH] = ERR_REAUTH_FAILED};
 	/* Bytes behind the last reply, read yet or not, fail it, and so do words that could not be sent. */
 	bool done = v == PROTO_DONE && buf_len(&c->out) == 0 && stream_peek(c->stream) == ERR_AGAIN;
 	enum err e = done ? ERR_OK : v == PROTO_DENIED ? ERR_DENIED : failed[c->dialogue];
@@ -124,13 +181,18 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 	int64_t now = service_now(c->svc);
 
 	conn_proto(c)->end(conn_private(c));
+	conn_drop_cred(c);
 	buf_clear(&c->out);
 	buf_init(&c->out, loop_blocks(c->svc->loop));
 	stream_want(c->stream, STREAM_WANT_READ);
+	if (e != ERR_OK && (c->dialogue == PROTO_LOGIN || c->dialogue == PROTO_REAUTH))
+		conn_note_login(c, e);
 	if (c->dialogue == PROTO_LOGIN && e != ERR_OK)
 		conn_failed(c, e);
 	else if (c->dialogue == PROTO_LOGIN)
 		conn_ready(c);
+	else if (c->dialogue == PROTO_REAUTH)
+		conn_reauthed(c, e);
 	else if (c->dialogue == PROTO_PING)
 		pool_checked(p, c->up, e, now);
 	else
@@ -158,7 +220,8 @@ static void dialogue_flush(struct conn *c)
 
 static void dialogue_begin(struct conn *c, enum proto_dialogue d)
 {
-	struct blocks *blocks = d == PROTO_LOGIN ? secret_blocks() : loop_blocks(c->svc->loop);
+	struct blocks *blocks = d != PROTO_PING ? secret_blocks() : loop_blocks(c->svc->loop);
+	struct script_cred cred;
 	enum proto_verdict v;
 
 	c->dialogue = d;
@@ -168,7 +231,9 @@ static void dialogue_begin(struct conn *c, enum proto_dialogue d)
 		return;
 	}
 	buf_init(&c->out, blocks);
-	v = conn_proto(c)->begin(conn_private(c), d, c->svc->opts.proto_conf, conn_cred(c), blocks, &c->out);
+	if (d != PROTO_PING)
+		conn_take_cred(c, d == PROTO_CLEAN ? c->up->gen : c->up->try_gen, &cred);
+	v = conn_proto(c)->begin(conn_private(c), d, c->svc->opts.proto_conf, conn_cred(c, &cred), blocks, &c->out);
 	dialogue_flush(c);
 	if (v != PROTO_MORE && c->up->state != UP_CLOSING)
 		dialogue_over(c, v);
@@ -178,6 +243,7 @@ static void dialogue_read(struct conn *c)
 {
 	struct loop *l = c->svc->loop;
 	uint8_t *p = loop_scratch(l);
+	struct script_cred cred;
 	enum proto_verdict v;
 	size_t n;
 	enum err e = stream_read(c->stream, p, LOOP_SCRATCH_BYTES, &n);
@@ -188,7 +254,7 @@ static void dialogue_read(struct conn *c)
 		conn_failed(c, e);
 		return;
 	}
-	v = conn_proto(c)->feed(conn_private(c), p, n, conn_cred(c), &c->out);
+	v = conn_proto(c)->feed(conn_private(c), p, n, conn_cred(c, &cred), &c->out);
 	dialogue_flush(c);
 	if (v != PROTO_MORE && c->up->state != UP_CLOSING)
 		dialogue_over(c, v);
@@ -202,6 +268,14 @@ void conn_probe(struct conn *c)
 void conn_clean(struct conn *c)
 {
 	dialogue_begin(c, PROTO_CLEAN);
+}
+
+void conn_reauth(struct conn *c)
+{
+	if (c->up->state == UP_REAUTH)
+		dialogue_begin(c, PROTO_REAUTH);
+	else if (c->up->state == UP_LEASED && c->wire && (c->session || c->channel))
+		wire_reauth(c);
 }
 
 static void conn_connected(struct conn *c)
@@ -248,6 +322,7 @@ static void conn_dispatch(struct conn *c, enum stream_event ev)
 		break;
 	case UP_LOGIN:
 	case UP_PROBING:
+	case UP_REAUTH:
 	case UP_CLEANING:
 		if (ev == STREAM_WRITABLE)
 			dialogue_flush(c);
@@ -258,7 +333,10 @@ static void conn_dispatch(struct conn *c, enum stream_event ev)
 		conn_idle_read(c);
 		break;
 	case UP_LEASED:
-		session_on_server(c->session, ev);
+		if (c->session)
+			c->svc->kind->on_server(c->session, ev);
+		else if (c->channel)
+			wire_on_event(c, ev);
 		break;
 	default:
 		break;
@@ -279,7 +357,7 @@ void conn_close(struct conn *c)
 	struct service *s = c->svc;
 	struct upstream *u = c->up;
 
-	BUG_ON(c->session != NULL);
+	BUG_ON(c->session != NULL || c->channel != NULL);
 	if (s->opts.log_connections || u->reason == ERR_DENIED)
 		log_at(LOG_LV_INFO, "upstream.closed", L_STR("pool", pool_name(s->pool)), L_INT("upstream", u->id),
 		       L_STR("server", server_name(u->server)), L_ERR(u->reason), L_INT("leases", u->leases),
@@ -287,6 +365,9 @@ void conn_close(struct conn *c)
 	endpoint_note(conn_endpoint(c));
 	attempt_end(c);
 	conn_proto(c)->end(conn_private(c));
+	conn_drop_cred(c);
+	if (c->wire)
+		wire_clear(c);
 	buf_clear(&c->out);
 	buf_clear(&c->greeting);
 	stream_close(&c->stream);

@@ -8,6 +8,13 @@
 
 static void endpoint_lookup(void *arg);
 
+static int endpoint_port(const struct addr_spec *s)
+{
+	if (s->kind == ADDR_NAME)
+		return s->port;
+	return s->addr.u.sa.sa_family == AF_INET6 ? ntohs(s->addr.u.in6.sin6_port) : ntohs(s->addr.u.in.sin_port);
+}
+
 void endpoint_free(struct endpoint **pe)
 {
 	struct endpoint *e = *pe;
@@ -16,6 +23,8 @@ void endpoint_free(struct endpoint **pe)
 		return;
 	lookup_cancel(&e->lookup);
 	timer_stop(e->svc->loop, &e->refresh);
+	cred_drop(&e->moving);
+	mem_free(e->old);
 	mem_free(e->v);
 	mem_free(e);
 	*pe = NULL;
@@ -49,7 +58,7 @@ struct endpoint *endpoint_new(struct service *s, const struct service_server *o)
 	struct endpoint *e = NEW(struct endpoint);
 
 	e->svc = s;
-	e->where = o->where;
+	e->where = e->home = o->where;
 	timer_init(&e->refresh, endpoint_lookup, e);
 	e->server = pool_add_server(s->pool, &o->opts, e);
 	if (e->where.kind == ADDR_NAME)
@@ -57,6 +66,114 @@ struct endpoint *endpoint_new(struct service *s, const struct service_server *o)
 	else
 		endpoint_set(e, &e->where.addr, 1);
 	return e;
+}
+
+/* ---- a credential that moves the server ---- */
+
+static void endpoint_leave_old(struct endpoint *e)
+{
+	mem_free(e->old);
+	e->old = NULL;
+	e->n_old = 0;
+}
+
+/* From generation gen on logins go to v; until it is proven there, those with an older one go where they went. */
+static void endpoint_go(struct endpoint *e, uint64_t gen, const struct addr *v, size_t n)
+{
+	if (!e->old && e->n > 0) {
+		e->old = mem_alloc(e->n * sizeof(*e->old));
+		memcpy(e->old, e->v, e->n * sizeof(*e->old));
+		e->n_old = e->n;
+	}
+	e->moved_gen = gen;
+	endpoint_set(e, v, n);
+	server_set_dialable(e->svc->pool, e->server, true, service_now(e->svc));
+}
+
+static void endpoint_arrive(struct endpoint *e, const struct addr *v, size_t n)
+{
+	struct cred *c = e->moving;
+
+	e->moving = NULL;
+	endpoint_go(e, c->number, v, n);
+	service_credential_move(e->svc, c);
+	cred_drop(&c);
+}
+
+/* Where the credential puts the server. False: nowhere that makes sense. */
+static bool endpoint_target(const struct endpoint *e, const struct cred_fields *f, struct addr_spec *out)
+{
+	const struct addr_spec *home = &e->home;
+	const char *why;
+	char *text;
+	bool ok;
+
+	*out = *home;
+	if (!f->host) {
+		if (f->port == 0)
+			return true;
+		if (home->kind == ADDR_NUMERIC)
+			addr_set_port(&out->addr, (uint16_t)f->port);
+		out->port = (uint16_t)f->port;
+		return home->kind != ADDR_UNIX;
+	}
+	if (strncmp(f->host, "unix:", 5) == 0)
+		text = mem_strdup(f->host);
+	else
+		text = mem_printf(strchr(f->host, ':') && f->host[0] != '[' ? "[%s]:%d" : "%s:%d", f->host,
+				  f->port ? f->port : endpoint_port(home));
+	ok = addr_parse(text, out, &why) == ERR_OK && out->kind != ADDR_SYSTEMD;
+	mem_free(text);
+	return ok;
+}
+
+static bool spec_equal(const struct addr_spec *a, const struct addr_spec *b)
+{
+	if (a->kind != b->kind)
+		return false;
+	if (a->kind == ADDR_NAME)
+		return strcmp(a->host, b->host) == 0 && a->port == b->port;
+	return addr_equal(&a->addr, &b->addr);
+}
+
+bool endpoint_move(struct endpoint *e, struct cred *c)
+{
+	struct addr_spec to;
+
+	cred_drop(&e->moving); /* one that was on its way has been overtaken */
+	if (!endpoint_target(e, &c->is, &to)) {
+		log_at(LOG_LV_ERROR, "cred.endpoint_invalid", L_STR("pool", pool_name(e->svc->pool)),
+		       L_STR("server", server_name(e->server)));
+		return true;
+	}
+	if (spec_equal(&to, &e->where))
+		return true;
+	log_at(LOG_LV_NOTICE, "cred.endpoint", L_STR("pool", pool_name(e->svc->pool)),
+	       L_STR("server", server_name(e->server)),
+	       L_WIRE("host", c->is.host ? c->is.host : "", c->is.host ? strlen(c->is.host) : 0));
+	e->where = to;
+	lookup_cancel(&e->lookup);
+	timer_stop(e->svc->loop, &e->refresh);
+	if (to.kind != ADDR_NAME) {
+		endpoint_go(e, c->number, &to.addr, 1);
+		return true;
+	}
+	e->moving = cred_ref(c);
+	endpoint_look_up(e);
+	return false;
+}
+
+void endpoint_proven(struct endpoint *e, uint64_t gen)
+{
+	struct addr v[RESOLVE_MAX];
+	size_t n = e->n < RESOLVE_MAX ? e->n : RESOLVE_MAX;
+
+	if (!e->old || gen < e->moved_gen)
+		return;
+	endpoint_leave_old(e);
+	for (size_t i = 0; i < n; i++)
+		v[i] = e->v[i].addr;
+	server_keep_addrs(e->svc->pool, e->server, v, n, service_now(e->svc));
 }
 
 static void endpoint_answered(void *arg, enum err err, const struct addr *v, size_t n)
@@ -73,10 +190,21 @@ static void endpoint_answered(void *arg, enum err err, const struct addr *v, siz
 		       L_INT("kept", e->n));
 		return;
 	}
+	if (e->moving) {
+		endpoint_arrive(e, v, n);
+		return;
+	}
 	endpoint_set(e, v, n);
-	server_keep_addrs(s->pool, e->server, v, n, now);
+	if (!e->old)
+		server_keep_addrs(s->pool, e->server, v, n, now);
 	server_set_dialable(s->pool, e->server, true, now);
 	service_run(s);
+}
+
+void endpoint_look_up(struct endpoint *e)
+{
+	if (e->where.kind == ADDR_NAME)
+		endpoint_lookup(e);
 }
 
 static void endpoint_lookup(void *arg)
@@ -93,11 +221,18 @@ void endpoint_start(struct endpoint *e)
 		endpoint_lookup(e);
 }
 
-static bool endpoint_is_suspect(const struct endpoint *e, size_t at)
+static bool endpoint_is_suspect(const struct endpoint *e, const struct endpoint_addr *a)
 {
-	int64_t failed = e->v[at].failed_us;
+	return a->failed_us != 0 && service_now(e->svc) - a->failed_us < ENDPOINT_SUSPECT_US;
+}
 
-	return failed != 0 && service_now(e->svc) - failed < ENDPOINT_SUSPECT_US;
+/* The addresses for logins with that generation. */
+static struct endpoint_addr *endpoint_for(const struct endpoint *e, uint64_t gen, size_t *n)
+{
+	bool old = e->old && gen < e->moved_gen;
+
+	*n = old ? e->n_old : e->n;
+	return old ? e->old : e->v;
 }
 
 static bool endpoint_was_tried(size_t at, uint64_t tried)
@@ -105,28 +240,35 @@ static bool endpoint_was_tried(size_t at, uint64_t tried)
 	return at < 64 && tried >> at & 1;
 }
 
-size_t endpoint_choose(struct endpoint *e, uint64_t tried)
+bool endpoint_choose(struct endpoint *e, uint64_t gen, uint64_t tried, size_t *at, struct addr *out)
 {
-	size_t second = e->n;
+	size_t n;
+	struct endpoint_addr *v = endpoint_for(e, gen, &n);
+	bool found = false;
 
-	for (size_t i = 0; i < e->n; i++) {
-		size_t at = (e->next + i) % e->n;
+	for (size_t i = 0; i < n; i++) {
+		size_t k = (e->next + i) % n;
 
-		if (endpoint_was_tried(at, tried))
+		if (endpoint_was_tried(k, tried) || (found && endpoint_is_suspect(e, &v[k])))
 			continue;
-		if (!endpoint_is_suspect(e, at)) {
-			e->next = (at + 1) % e->n;
-			return at;
+		*at = k;
+		found = true;
+		if (!endpoint_is_suspect(e, &v[k])) {
+			e->next = (k + 1) % n;
+			break;
 		}
-		if (second == e->n)
-			second = at;
 	}
-	return second;
+	if (found)
+		*out = v[*at].addr;
+	return found;
 }
 
-bool endpoint_has_more(const struct endpoint *e, uint64_t tried)
+bool endpoint_has_more(const struct endpoint *e, uint64_t gen, uint64_t tried)
 {
-	for (size_t i = 0; i < e->n; i++)
+	size_t n;
+
+	(void)endpoint_for(e, gen, &n);
+	for (size_t i = 0; i < n; i++)
 		if (!endpoint_was_tried(i, tried))
 			return true;
 	return false;

@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include <string.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "serve/serve_private.h"
@@ -48,8 +50,88 @@ static void service_drain_over(struct service *s, enum err e)
 	loop_post(s->loop, &s->drained);
 }
 
+/* ---- credentials ---- */
+
+struct cred *service_cred(struct service *s, uint64_t gen)
+{
+	for (size_t i = 0; i < s->n_creds; i++)
+		if (s->creds[i]->number == gen)
+			return s->creds[i];
+	return s->n_creds > 0 ? s->creds[0] : NULL;
+}
+
+/* Generations that nothing can log in with any more are let go, so that their secrets are wiped. */
+static void service_drop_creds(struct service *s)
+{
+	size_t kept = 1;
+
+	for (size_t i = 1; i < s->n_creds; i++)
+		if (pool_needs_gen(s->pool, s->creds[i]->number))
+			s->creds[kept++] = s->creds[i];
+		else
+			cred_drop(&s->creds[i]);
+	if (s->n_creds > 0)
+		s->n_creds = kept;
+}
+
+static void service_want(struct service *s, uint64_t than)
+{
+	if (s->opts.want_newer)
+		s->opts.want_newer(s->opts.want_arg, than);
+	else
+		pool_no_newer(s->pool, than, true, service_now(s));
+}
+
+void service_credential_move(struct service *s, struct cred *c)
+{
+	s->creds = mem_realloc(s->creds, (s->n_creds + 1) * sizeof(*s->creds));
+	memmove(s->creds + 1, s->creds, s->n_creds * sizeof(*s->creds));
+	s->creds[0] = cred_ref(c);
+	s->n_creds++;
+	s->rotating_since_us = service_now(s);
+	pool_credential(s->pool, c->number, c->is.expires_us, service_now(s));
+	service_run(s);
+}
+
+void service_credential(struct service *s, struct cred *c)
+{
+	bool moves = c->is.host || c->is.port;
+
+	if (s->n_creds > 0 && c->number <= s->creds[0]->number)
+		return;
+	if (moves && s->n_endpoints != 1)
+		log_at(LOG_LV_WARNING, "cred.endpoint_ignored", L_STR("pool", pool_name(s->pool)),
+		       L_INT("servers", s->n_endpoints));
+	if (s->n_endpoints == 1 && !endpoint_move(s->endpoints[0], c))
+		return;
+	service_credential_move(s, c);
+}
+
+void service_credential_failed(struct service *s, uint64_t than, enum err why, bool final)
+{
+	log_at(LOG_LV_WARNING, "cred.not_newer", L_STR("pool", pool_name(s->pool)), L_INT("generation", than),
+	       L_ERR(why));
+	pool_no_newer(s->pool, than, final, service_now(s));
+	service_run(s);
+}
+
+/* Says so when the newest generation is in use everywhere. */
+static void service_check_rotated(struct service *s)
+{
+	if (s->rotating_since_us == 0 || !pool_is_rotated(s->pool))
+		return;
+	log_at(LOG_LV_NOTICE, "cred.rotated", L_STR("pool", pool_name(s->pool)),
+	       L_INT("generation", s->creds[0]->number),
+	       L_INT("took_ms", (service_now(s) - s->rotating_since_us) / 1000));
+	s->rotating_since_us = 0;
+}
+
+/* ---- effects ---- */
+
 static void service_do(struct service *s, const struct effect *e)
 {
+	struct holder *holder;
+
 	switch (e->kind) {
 	case EFFECT_DIAL:
 		conn_dial(s, e->up);
@@ -58,14 +140,22 @@ static void service_do(struct service *s, const struct effect *e)
 		if (e->up->state == UP_PROBING)
 			conn_probe(e->up->conn);
 		break;
+	case EFFECT_REAUTH:
+		conn_reauth(e->up->conn);
+		break;
+	case EFFECT_WANT_NEWER:
+		service_want(s, e->gen);
+		break;
 	case EFFECT_CLOSE:
 		conn_close(e->up->conn);
 		break;
 	case EFFECT_GRANT:
-		session_granted(e->lease->owner, e->up);
+		holder = e->lease->owner;
+		holder->granted(holder, e->up);
 		break;
 	case EFFECT_REFUSE:
-		session_refused(e->lease->owner, e->err);
+		holder = e->lease->owner;
+		holder->refused(holder, e->err);
 		break;
 	case EFFECT_DRAINED:
 		if (s->drain_done)
@@ -87,6 +177,10 @@ void service_run(struct service *s)
 	while (pool_effect(s->pool, &e))
 		service_do(s, &e);
 	s->running_effects = false;
+	if (s->n_creds > 1)
+		service_drop_creds(s);
+	if (s->rotating_since_us != 0)
+		service_check_rotated(s);
 	at = pool_next_us(s->pool);
 	if (at != s->pool_timer_us) {
 		s->pool_timer_us = at;
@@ -227,23 +321,70 @@ static void service_on_drain_timeout(void *arg)
 	service_drain_over(arg, ERR_LEASE_TIMEOUT);
 }
 
+/* What the pool has to know of its protocol. */
+static struct pool *service_pool_new(const struct service_opts *o, struct budget *b,
+				     void (*poke)(void *arg, enum budget_poke what), void *arg)
+{
+	struct pool_opts po = o->pool;
+
+	po.has_health_check = o->proto->has(o->proto_conf, PROTO_PING);
+	if (!(o->proto->caps & PROTO_CAP_REAUTH) && po.cred_change == CRED_CHANGE_REAUTH)
+		po.cred_change = CRED_CHANGE_RECYCLE;
+	po.denied_keeps = o->proto->caps & PROTO_CAP_REAUTH_KEEPS;
+	return pool_new(&po, b, poke, arg);
+}
+
+/* At the end of the turn: what was asked in it goes out in one write for each connection. */
+static void service_flush(void *arg)
+{
+	struct service *s = arg;
+
+	while (s->to_flush.len > 0) {
+		struct wire *w = container_of(list_front(&s->to_flush), struct wire, flush);
+
+		list_remove(&w->flush);
+		wire_flush(w->conn);
+	}
+	service_run(s);
+}
+
+static void service_make_channels(struct service *s)
+{
+	s->n_channels = s->opts.multiplex > 0 ? (size_t)s->opts.multiplex : 1;
+	s->channels = mem_alloc(s->n_channels * sizeof(struct channel *));
+	for (size_t i = 0; i < s->n_channels; i++)
+		s->channels[i] = channel_new(s);
+}
+
 struct service *service_new(struct loop *l, struct resolver *r, const struct service_opts *o, struct budget *b,
 			    struct client_limit *c, void (*poke)(void *arg, enum budget_poke what), void *arg)
 {
 	struct service *s = NEW(struct service);
+	const struct proto_talk *talk = o->proto->talk;
 
 	s->loop = l;
 	s->resolver = r;
 	s->opts = *o;
 	s->limit = c;
-	s->pool = pool_new(&o->pool, b, poke, arg);
+	s->pool = service_pool_new(o, b, poke, arg);
 	s->pool_timer_us = INT64_MAX;
 	for (int i = 0; i < CLIENT_STATES; i++)
 		list_init(&s->sessions[i]);
 	list_init(&s->dead_sessions);
 	list_init(&s->dead_conns);
-	slab_init(&s->session_slab, sizeof(struct session), 1024);
-	slab_init(&s->conn_slab, sizeof(struct conn) + o->proto->up_bytes, 1024);
+	list_init(&s->orphans);
+	list_init(&s->to_flush);
+	list_init(&s->awake);
+	s->kind = talk ? &session_talk : &session_raw;
+	slab_init(&s->session_slab, sizeof(struct session) + (talk ? sizeof(struct talk) + talk->client_bytes : 0),
+		  1024);
+	slab_init(&s->conn_slab, sizeof(struct conn) + service_up_bytes(o->proto) + (talk ? sizeof(struct wire) : 0),
+		  1024);
+	task_init(&s->flush, service_flush, s);
+	if (talk && talk->pool_bytes > 0)
+		s->proto_pool = mem_alloc(talk->pool_bytes);
+	if (talk && o->mode == SERVICE_REQUEST)
+		service_make_channels(s);
 	timer_init(&s->pool_timer, service_on_pool_timer, s);
 	timer_init(&s->drain_timer, service_on_drain_timeout, s);
 	task_init(&s->bury, service_bury, s);
@@ -260,6 +401,8 @@ struct service *service_new(struct loop *l, struct resolver *r, const struct ser
 		s->listener_opts[i].owner = s;
 	}
 	s->listeners = mem_alloc((o->n_listeners + 1) * sizeof(struct listener *));
+	if (o->cred)
+		service_credential(s, o->cred);
 	/* min_idle is met from the start */
 	pool_tick(s->pool, service_now(s));
 	service_run(s);
@@ -292,6 +435,7 @@ static void service_check_stopped(struct service *s)
 	if (service_all_clients(s) > 0)
 		return;
 	s->phase = SERVICE_STOPPED;
+	channel_give_up(s);
 	pool_shutdown(s->pool, service_now(s));
 	service_run(s);
 	loop_post(s->loop, &s->stopped);
@@ -315,6 +459,7 @@ void service_kill(struct service *s)
 	for (int i = 0; i < CLIENT_STATES; i++)
 		list_each(&s->sessions[i], n)
 			session_end(container_of(n, struct session, node), ERR_SHUTDOWN);
+	channel_give_up(s);
 	pool_shutdown(s->pool, service_now(s));
 	service_run(s);
 }
@@ -330,6 +475,12 @@ void service_free(struct service **ps)
 	service_run(s);
 	service_bury(s);
 	loop_unpost(s->loop, &s->bury);
+	loop_unpost(s->loop, &s->flush);
+	channels_free(s);
+	while (s->n_creds > 0)
+		cred_drop(&s->creds[--s->n_creds]);
+	mem_free(s->creds);
+	mem_free(s->proto_pool);
 	loop_unpost(s->loop, &s->stopped);
 	loop_unpost(s->loop, &s->drained);
 	timer_stop(s->loop, &s->pool_timer);
@@ -432,11 +583,15 @@ size_t service_server_addrs(const struct service *s, size_t server, struct addr 
 
 static void audit_session(const struct session *c, enum client_state st)
 {
+	const struct lease *l = &c->holder.lease;
+
 	BUG_ON(!c->client || c->state != st);
-	BUG_ON((c->conn != NULL) != (st == CLIENT_ACTIVE || st == CLIENT_CLOSING));
-	BUG_ON(c->conn && (c->conn->session != c || c->lease.state != LEASE_HELD || c->conn->up != c->lease.up));
-	BUG_ON(st == CLIENT_WAITING && c->lease.state != LEASE_WAITING);
-	BUG_ON(st == CLIENT_IDLE && c->lease.state != LEASE_NONE);
+	BUG_ON(!c->talk && (c->conn != NULL) != (st == CLIENT_ACTIVE || st == CLIENT_CLOSING));
+	BUG_ON(c->conn && (c->conn->session != c || l->state != LEASE_HELD || c->conn->up != l->up));
+	BUG_ON(!c->talk && st == CLIENT_WAITING && l->state != LEASE_WAITING);
+	BUG_ON(st == CLIENT_IDLE && l->state != LEASE_NONE);
+	BUG_ON(c->talk && c->talk->owed > 0 && !c->talk->on);
+	BUG_ON(c->talk && st == CLIENT_IDLE && (c->talk->owed > 0 || c->conn));
 	BUG_ON(c->up.pipe && buf_len(&c->up.pending) > 0 && splice_held(c->up.pipe) > 0);
 	BUG_ON(c->down.pipe && buf_len(&c->down.pending) > 0 && splice_held(c->down.pipe) > 0);
 }

@@ -11,11 +11,19 @@
 #ifndef LEASED_SERVE_SERVICE_H
 #define LEASED_SERVE_SERVICE_H
 
+#include "cred/cred.h"
 #include "io/listen.h"
 #include "io/loop.h"
 #include "io/resolve.h"
 #include "pool/pool.h"
 #include "proto/proto.h"
+
+/* For how long a client has its connection for itself. */
+enum service_mode {
+	SERVICE_SESSION,     /* until it leaves */
+	SERVICE_TRANSACTION, /* until nothing is owed and nothing holds it */
+	SERVICE_REQUEST, /* not at all: requests of many clients share connections, except while something holds one */
+};
 
 enum lease_on { LEASE_ON_CONNECT, LEASE_ON_FIRST_BYTE };
 
@@ -41,7 +49,12 @@ struct service_opts {
 	struct pool_opts pool;
 	const struct proto *proto;
 	const struct proto_conf *proto_conf;
-	struct script_cred cred;
+	struct cred *cred; /* the first generation, if there is one already; NULL: none (yet) */
+	/* A login with generation `than` was refused. Ends with service_credential() or service_credential_failed(). */
+	void (*want_newer)(void *arg, uint64_t than);
+	void *want_arg;
+	enum service_mode mode; /* of protocols that know their messages */
+	int multiplex;		/* SERVICE_REQUEST: shared connections; 0: 1 */
 	const struct service_server *servers;
 	size_t n_servers;
 	const struct service_listener *listeners;
@@ -69,6 +82,10 @@ struct service *service_new(struct loop *l, struct resolver *r, const struct ser
 			    struct client_limit *c, void (*poke)(void *arg, enum budget_poke what), void *arg);
 /* Opens the listeners. On error *why tells what is wrong with which one. */
 enum err service_listen(struct service *s, const char **why) MUST_CHECK;
+/* A newer generation of the pool's credential; the service takes a reference of its own. */
+void service_credential(struct service *s, struct cred *c);
+/* There is nothing newer than `than` (see want_newer). final: there never will be. */
+void service_credential_failed(struct service *s, uint64_t than, enum err why, bool final);
 void service_poked(struct service *s, enum budget_poke what);
 /* Stops accepting. Clients that hold or wait for a lease go on; those that do neither (lease_on first_byte, idle) are
  * closed. When the last one is gone, done(arg) is called as an event. */

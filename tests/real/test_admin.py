@@ -30,7 +30,7 @@ def test_status_has_its_promised_form(rig):
             "connections", "client_list"} <= set(p)
     assert set(p["clients"]) == {"idle", "waiting", "active", "closing"} and p["protocol"] == "tcp"
     assert {"name", "addresses", "up", "dialable", "retry_in_us", "failures", "last_error", "max_size", "states"} <= set(p["servers"][0])
-    assert set(p["servers"][0]["states"]) == {"dialing", "securing", "login", "denied", "idle", "probing", "reauth", "leased",
+    assert set(p["servers"][0]["states"]) == {"dialing", "securing", "login", "idle", "probing", "reauth", "leased",
                                               "cleaning", "closing"}
     assert {"count", "sum_us", "p50_us", "p99_us"} <= set(p["stats"]["lease_wait"])
     assert s["limits"]["fd_in_use"] == 1 == s["limits"]["fd_unused"]

@@ -48,6 +48,7 @@ static void run_describe(FILE *f)
 void run_begin(size_t n_loops, int budget_max, int max_clients)
 {
 	struct resolver_opts ro = {.timeout_us = 400 * MS};
+	struct cred_fields f;
 	char secret[] = "hunter2";
 
 	run = (struct run){.n_loops = n_loops};
@@ -59,8 +60,11 @@ void run_begin(size_t n_loops, int budget_max, int max_clients)
 	}
 	run.budget = budget_new(budget_max);
 	run.limit = client_limit_new(max_clients);
-	run.password = secret_take(secret, sizeof(secret) - 1);
-	BUG_ON(run.password == NULL);
+	cred_fields_init(&f);
+	f.username = mem_strdup("joe");
+	f.password = secret_take(secret, sizeof(secret) - 1);
+	BUG_ON(f.password == NULL);
+	run.cred = cred_new(1, &f);
 	shadow_begin();
 	world.describe = run_describe;
 }
@@ -198,6 +202,13 @@ static const struct script *pool_script(struct sim_pool *p, int which, const str
 	return p->scripts[which];
 }
 
+/* The credential of the simulated pools has no other source: what is refused stays refused. */
+static void ignore_want(void *arg, uint64_t than)
+{
+	(void)arg;
+	(void)than;
+}
+
 static void pool_make_conf(struct sim_pool *p)
 {
 	static const struct script_step ping = {.send = "PING\n", .expect = "+PONG"};
@@ -223,7 +234,9 @@ static void pool_make_conf(struct sim_pool *p)
 		c.ready_check = pool_script(p, 2, &ping, 1);
 	p->conf = tcp_conf_new(&c);
 	p->opts.proto_conf = p->conf;
-	p->opts.cred = (struct script_cred){.username = "joe", .password = run.password};
+	p->opts.cred = run.cred;
+	p->opts.want_newer = ignore_want;
+	p->opts.pool.has_credential = true;
 }
 
 void pool_start(struct sim_pool *p)
@@ -476,7 +489,7 @@ void run_end(void)
 	}
 	budget_free(&run.budget);
 	client_limit_free(&run.limit);
-	secret_drop(&run.password);
+	cred_drop(&run.cred);
 	for (size_t i = 0; i < run.n_clients; i++)
 		client_actor_free(&run.clients[i]);
 	for (size_t i = 0; i < run.n_pools; i++)

@@ -68,7 +68,7 @@ struct run {
 	size_t n_loops;
 	struct budget *budget;
 	struct client_limit *limit;
-	struct secret *password;
+	struct cred *cred;
 	struct sim_pool pools[RUN_POOLS];
 	size_t n_pools;
 	struct sim_pool *starting; /* its service_new() runs */

@@ -330,6 +330,12 @@ bool __wrap_pool_effect(struct pool *p, struct effect *e)
 		trace(TR_EFFECT_PROBE, sp->index, e->up->id, 0);
 		up_find(&sp->shadow, e->up)->state = UP_PROBING;
 		break;
+	case EFFECT_REAUTH:
+		if (e->up->state == UP_REAUTH)
+			up_find(&sp->shadow, e->up)->state = UP_REAUTH;
+		break;
+	case EFFECT_WANT_NEWER:
+		break;
 	case EFFECT_CLOSE:
 		saw_close(sp, e->up, e->err);
 		break;

@@ -37,8 +37,7 @@ START_TEST(test_state_table)
 	static const char *const legal[UP_STATES] = {
 		[UP_DIALING] = "securing login closing",
 		[UP_SECURING] = "login closing",
-		[UP_LOGIN] = "denied idle closing",
-		[UP_DENIED] = "login closing",
+		[UP_LOGIN] = "idle closing",
 		[UP_IDLE] = "probing reauth leased closing",
 		[UP_PROBING] = "idle closing",
 		[UP_REAUTH] = "idle closing",
