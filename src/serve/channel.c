@@ -61,6 +61,8 @@ static void channel_release(struct channel *h, enum release_how how, enum err wh
 		conn_clean(k);
 	if (channel_is_orphan(h))
 		channel_free(h);
+	else if (h->waiting.len > 0)
+		channel_ask(h);
 }
 
 static void channel_granted(struct holder *holder, struct upstream *u)
@@ -69,7 +71,7 @@ static void channel_granted(struct holder *holder, struct upstream *u)
 	struct conn *k = u->conn;
 
 	if (holder->lease.up != u)
-		return;
+		return; /* given back before it was told */
 	h->conn = k;
 	k->channel = h;
 	if (conn_is_stale(k)) {
@@ -233,6 +235,8 @@ static void channel_drop(struct channel *h)
 {
 	if (h->conn)
 		wire_broken(h->conn, ERR_SHUTDOWN);
+	else if (h->holder.lease.state == LEASE_HELD) /* granted, not yet told */
+		pool_release(h->svc->pool, &h->holder.lease, RELEASE_CLEAN, ERR_SHUTDOWN, service_now(h->svc));
 	else
 		pool_cancel(h->svc->pool, &h->holder.lease, ERR_SHUTDOWN, service_now(h->svc));
 }

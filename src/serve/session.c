@@ -230,8 +230,10 @@ void session_new(struct service *s, struct stream *client)
 	list_push_back(&s->sessions[CLIENT_IDLE], &c->node);
 	stream_set_handler(client, session_on_event, c);
 	stream_want(client, STREAM_WANT_READ);
-	s->kind->begin(c);
 	session_arm(c);
+	s->kind->begin(c);
+	if (c->talk)
+		talk_run(s);
 }
 
 void session_stop_if_idle(struct session *c)

@@ -166,7 +166,7 @@ static bool talk_pass(struct session *c, const struct proto_request *req, const 
 	wire_send(k, c, req, p);
 	t->part = !req->whole;
 	t->alone = req->flags & PROTO_REQUEST_ALONE;
-	if (c->state == CLIENT_IDLE)
+	if (c->state != CLIENT_ACTIVE)
 		session_to(c, CLIENT_ACTIVE);
 	return true;
 }
@@ -280,8 +280,10 @@ static void talk_read(struct session *c)
 	buf_copy(&c->up.pending, p, have);
 	buf_clear(&c->up.pending);
 	talk_process(c, p, have + n);
-	if (buf_len(&c->up.pending) > 0 && mem_is_short())
+	if (buf_len(&c->up.pending) > 0 && mem_is_short()) {
 		c->talk->failed = ERR_NO_MEMORY;
+		talk_wake(c);
+	}
 }
 
 static void talk_on_client(struct session *c, enum stream_event ev)

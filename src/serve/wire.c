@@ -317,8 +317,11 @@ static void wire_done(struct conn *k)
 	buf_consume(&k->wire->kept, o.kept);
 	if (o.kind == OWED_LOGIN)
 		wire_logged_in(k);
-	if (!c)
+	if (!c) {
+		if (k->session && wire_is_idle(k->wire)) /* it may have waited for that to give the connection back */
+			talk_wake(k->session);
 		return;
+	}
 	c->talk->tries = 0;
 	/* What was asked before it has to be asked again: the order is lost. */
 	if (buf_len(&c->talk->again) > 0)
@@ -455,7 +458,7 @@ void wire_on_event(struct conn *k, enum stream_event ev)
 		wire_flush(k);
 	if (ev == STREAM_WRITABLE && k->session)
 		talk_wake(k->session);
-	else if (ev == STREAM_WRITABLE && k->channel && wire_takes(k))
+	else if (k->channel && k->channel->waiting.len > 0 && wire_takes(k))
 		channel_wake(k->channel);
 	talk_run(s);
 	if (k->channel && k->channel->conn == k && wire_is_idle(k->wire))
