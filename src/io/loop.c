@@ -293,6 +293,12 @@ int64_t loop_now_us(struct loop *l)
 	return l->now_us;
 }
 
+int64_t loop_wall_s(struct loop *l)
+{
+	(void)l;
+	return (int64_t)time(NULL);
+}
+
 uint64_t loop_random(struct loop *l)
 {
 	return rng_next(&l->rng);

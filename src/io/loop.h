@@ -27,6 +27,8 @@ void loop_stop(struct loop *l);	 /* after the current turn */
 
 /* Monotonic time of the current turn, in microseconds; constant within a turn. */
 int64_t loop_now_us(struct loop *l);
+/* Seconds since the epoch, now: only for what the world says in such terms (expires_at). It may jump. */
+int64_t loop_wall_s(struct loop *l);
 uint64_t loop_random(struct loop *l);
 /* Longest turn since the last call (which resets it): how long an event may have waited. */
 int64_t loop_lag_take_us(struct loop *l);

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/secret.h"
+#include "files.h"
 #include "sim_stream.h"
 
 #define SERVER_PORT  7000
@@ -53,6 +54,8 @@ void run_begin(size_t n_loops, int budget_max, int max_clients)
 
 	run = (struct run){.n_loops = n_loops};
 	names_begin();
+	files_begin();
+	programs_begin();
 	sim_streams_begin();
 	for (size_t i = 0; i < n_loops; i++) {
 		run.loops[i] = loop_new_seeded(i + 1);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "files.h"
 #include "io/listen.h"
 #include "io/mailbox.h"
 #include "io/resolve.h"
@@ -148,6 +149,8 @@ static void selftest_echo(bool bugs)
 	world.bug = (struct buggify){.short_read = 300, .short_write = 300, .postpone = 200, .late_timer = 300};
 	sim_streams_begin();
 	names_begin();
+	files_begin();
+	programs_begin();
 	t.loop = loop_new_seeded(1);
 	BUG_ON(listener_open(t.loop, &at, &lo, accepted, NULL, &t.listener, &why) != ERR_OK);
 	t.client = stream_dial(t.loop, &at, &to, client_event, NULL);

@@ -5,7 +5,8 @@
 
 #include "base/mem.h"
 
-#define TURN_GAP_US  3	/* how long a turn takes at least */
+#define TURN_GAP_US  3 /* how long a turn takes at least */
+#define EPOCH_S	     1700000000
 #define TURN_WAIT_US 20 /* and how long an event waits for it at most, in a calm world */
 
 static void loop_turn(struct event *e);
@@ -39,6 +40,7 @@ void loop_free(struct loop **pl)
 	if (!l)
 		return;
 	BUG_ON(l->n_streams || l->n_listeners || l->n_mailboxes || l->n_lookups || l->splices.len || l->n_borrowed);
+	BUG_ON(l->n_watches || l->n_children);
 	for (size_t i = 0; i < l->n_dead; i++)
 		mem_free(l->dead[i]);
 	mem_free(l->dead);
@@ -65,6 +67,11 @@ void loop_stop(struct loop *l)
 int64_t loop_now_us(struct loop *l)
 {
 	return l->in_turn ? l->now_us : world.now_us;
+}
+
+int64_t loop_wall_s(struct loop *l)
+{
+	return EPOCH_S + loop_now_us(l) / SECOND;
 }
 
 uint64_t loop_random(struct loop *l)

@@ -25,7 +25,7 @@ struct loop {
 	void *scratch;
 	void **dead;
 	size_t n_dead, cap_dead;
-	size_t n_streams, n_listeners, n_mailboxes, n_lookups, n_borrowed;
+	size_t n_streams, n_listeners, n_mailboxes, n_lookups, n_borrowed, n_watches, n_children;
 	struct list splices; /* free ones */
 	bool in_turn, stopped;
 };
