@@ -145,7 +145,7 @@ $(UNIT): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libunit.a $(BUIL
 $(BUILD)/tests/sim: $(call objs,$(SIM_SRC)) $(BUILD)/libsim.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(link) $(SIM_WRAP) -lm
+	$(Q)$(link) $(SIM_WRAP) $(JANSSON_LIBS) -lm
 
 $(BUILD)/tests/conf_gen: $(call objs,tests/lint/conf_gen.c) $(BUILD)/libleased.a
 	@mkdir -p $(@D)

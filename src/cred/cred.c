@@ -25,12 +25,17 @@ static bool text_equal(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-bool cred_fields_equal(const struct cred_fields *a, const struct cred_fields *b)
+bool cred_fields_same_login(const struct cred_fields *a, const struct cred_fields *b)
 {
 	if (!a->password != !b->password || (a->password && !secret_equal(a->password, b->password)))
 		return false;
 	return text_equal(a->username, b->username) && text_equal(a->host, b->host) && a->port == b->port &&
-	       text_equal(a->database, b->database) && a->expires_us == b->expires_us;
+	       text_equal(a->database, b->database);
+}
+
+bool cred_fields_equal(const struct cred_fields *a, const struct cred_fields *b)
+{
+	return cred_fields_same_login(a, b) && a->expires_us == b->expires_us;
 }
 
 struct cred *cred_new(uint64_t number, struct cred_fields *f)

@@ -37,6 +37,8 @@ void cred_fields_init(struct cred_fields *f);
 void cred_fields_clear(struct cred_fields *f);
 /* Constant time for the secret. Expiry counts. */
 bool cred_fields_equal(const struct cred_fields *a, const struct cred_fields *b);
+/* The same without the expiry. */
+bool cred_fields_same_login(const struct cred_fields *a, const struct cred_fields *b);
 
 /* Takes over the fields (and leaves *f empty). One reference. */
 struct cred *cred_new(uint64_t number, struct cred_fields *f);
