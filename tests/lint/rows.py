@@ -79,7 +79,8 @@ def main():
             what[m[1]] = m[2]
     found, odd = markers()
     text = HEAD
-    for title, letter in (("The pool", "C"), ("The budget", "D"), ("Round robin, rate, backoff", "E")):
+    for title, letter in (("Credentials that change", "A"), ("Refused logins", "B"), ("The pool", "C"), ("The budget", "D"),
+                          ("Round robin, rate, backoff", "E")):
         text += table(title, [i for i in what if re.match(letter + r"\d", i)], found, what)
     text += table("Faults", [i for i in what if i.startswith("F:")], found, what)
     rest = sorted((i for i in found if i not in what), key=key)
