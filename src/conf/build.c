@@ -252,9 +252,51 @@ static void build_servers(struct build *b, const struct value *group, struct con
 	}
 }
 
+static void build_user(struct build *b, const struct value *v, struct conf_pool *p, struct conf_user *u)
+{
+	static const char *const no_parts[] = {NULL};
+	const struct scope *s = scope_get(SCOPE_USER);
+	struct seen seen = {0};
+
+	u->pos = v->pos;
+	value_defaults(s, u, b->arena);
+	if (v->kind != VALUE_GROUP) {
+		u->name = "";
+		build_error(b, v->pos, "users: expected a group { name = ...; }, got %s", value_kind_text(v));
+		return;
+	}
+	build_keys(b, v, &(struct target){s, u, &seen}, 1, no_parts);
+	check_pool_user(b, u, &seen);
+	for (const struct conf_user *o = p->users; o < u; o++)
+		if (*u->name && strcmp(o->name, u->name) == 0)
+			build_error(b, u->pos, "name: the user \"%.60s\" is already on line %d", u->name,
+				    o->pos.line);
+}
+
+static void build_users(struct build *b, const struct value *group, struct conf_pool *p)
+{
+	size_t n;
+	const struct value *v = build_elements(b, group, "users", true, CONF_USERS_MAX, &n);
+
+	p->users = conf_arena_array(b->arena, n, sizeof(*p->users));
+	p->n_users = n;
+	p->users_pos = build_pos(group, "users");
+	for (size_t i = 0; i < n; i++)
+		build_user(b, &v[i], p, &p->users[i]);
+}
+
+/* Whoever knows the protocol complains about keys that don't fit it, and wants to say where. */
+static const struct conf_pos *build_places(struct build *b, const struct seen *s)
+{
+	struct conf_pos *at = conf_arena_array(b->arena, K_POOL_COUNT, sizeof(*at));
+
+	memcpy(at, s->at, K_POOL_COUNT * sizeof(*at));
+	return at;
+}
+
 static void build_pool(struct build *b, const struct value *v, struct conf_pool *p)
 {
-	static const char *const parts[] = {"listen", "servers", NULL};
+	static const char *const parts[] = {"listen", "servers", "users", NULL};
 	const struct scope *pool = scope_get(SCOPE_POOL), *server = scope_get(SCOPE_SERVER);
 	struct seen own = {0}, defaults = {0};
 
@@ -270,7 +312,8 @@ static void build_pool(struct build *b, const struct value *v, struct conf_pool 
 	build_listeners(b, v, p);
 	build_servers(b, v, p, &defaults);
 	build_credential_of(b, p, &own);
-	p->protocol_pos = seen_given(&own, K_POOL_protocol) ? own.at[K_POOL_protocol] : p->pos;
+	build_users(b, v, p);
+	p->at = build_places(b, &own);
 	check_pool(b, p, &own, &defaults);
 	for (const struct conf_pool *o = b->conf->pools; o < p; o++)
 		if (*p->name && strcmp(o->name, p->name) == 0)

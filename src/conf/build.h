@@ -17,6 +17,7 @@
 #define CONF_LISTENERS_MAX   1000 /* of one pool */
 #define CONF_SERVERS_MAX     1000 /* of one pool */
 #define CONF_CREDENTIALS_MAX 1000
+#define CONF_USERS_MAX	     1000 /* of one pool */
 
 struct build {
 	struct conf *conf;
@@ -57,12 +58,13 @@ void build_conf(struct build *b, const struct value *root);
 void build_keys(struct build *b, const struct value *group, const struct target *targets, size_t n,
 		const char *const *parts);
 
-/* check.c */
+/* check.c; credentials and users: check_credential.c */
 void check_top(struct build *b, const struct seen *top);
 void check_admin(struct build *b, const struct seen *s);
 void check_log(struct build *b, const struct seen *s, struct conf_pos pos);
 void check_dns(struct build *b, const struct seen *s);
 void check_credential(struct build *b, struct conf_credential *c, const struct seen *s);
+void check_pool_user(struct build *b, struct conf_user *u, const struct seen *s);
 void check_listener(struct build *b, struct conf_listener *l, const struct seen *s);
 void check_server(struct build *b, const struct conf_server *v, const struct seen *own, const struct seen *pool);
 void check_pool(struct build *b, const struct conf_pool *p, const struct seen *own, const struct seen *defaults);
@@ -73,5 +75,7 @@ bool check_server_address(struct build *b, struct conf_pos pos, const char *text
 
 /* password.c: reads the file into *out. False: why says what is wrong; *denied: it is about permissions. */
 bool password_read(const char *path, struct conf_arena *a, struct secret **out, bool *denied, char why[WHY_MAX]);
+/* Only whether it could be read. strict: nobody but its owner may read or write it. */
+bool password_may_read(const char *path, bool strict, bool *denied, char why[WHY_MAX]);
 
 #endif

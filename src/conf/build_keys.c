@@ -37,6 +37,8 @@ static const char *scope_place(const struct scope *s)
 		return "a group of \"credentials\"";
 	case SCOPE_LISTENER:
 		return "a group of a pool's \"listen\"";
+	case SCOPE_USER:
+		return "a group of a pool's \"users\"";
 	case SCOPE_SERVER:
 	case SCOPE_POOL:
 		return "a group of \"pools\"";

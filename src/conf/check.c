@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "conf/build.h"
-#include "conf/source.h"
 
 #define NAME_MAX_BYTES	 63
 #define MAX_SIZE_DEFAULT 10 /* what max_size = 0 means */
 
 /* The choices of reuse, in the order of its row in keys.def. */
 enum { REUSE_NEVER, REUSE_ON_IDLE, REUSE_SCRIPT };
+/* Those of on_credential_change. */
+enum { CHANGE_REAUTH, CHANGE_RECYCLE, CHANGE_KEEP };
 
 void check_name(struct build *b, struct conf_pos pos, const char *name)
 {
@@ -253,38 +254,6 @@ void check_dns(struct build *b, const struct seen *s)
 				    list->v[i]);
 }
 
-/* ---- credentials */
-
-static void check_password_file(struct build *b, struct conf_credential *c, struct conf_pos pos)
-{
-	const char *path = c->password_file;
-	bool denied = false;
-	char why[WHY_MAX];
-
-	if (path[0] != '/')
-		path = source_path(b->arena, b->dir, path);
-	if (password_read(path, b->arena, &c->password, &denied, why))
-		return;
-	build_error(b, pos, "password_file: %.200s: %s", path, why);
-	b->denied += denied;
-}
-
-void check_credential(struct build *b, struct conf_credential *c, const struct seen *s)
-{
-	if (!seen_bad(s, K_CREDENTIAL_name))
-		check_name(b, s->at[K_CREDENTIAL_name], c->name);
-	if (c->password && *c->password_file) {
-		build_error(b, s->at[K_CREDENTIAL_password_file],
-			    "password_file: password is given too; write only one");
-		return;
-	}
-	if (c->password)
-		build_warning(b, s->at[K_CREDENTIAL_password],
-			      "password: a secret in a configuration file; prefer password_file");
-	if (*c->password_file)
-		check_password_file(b, c, s->at[K_CREDENTIAL_password_file]);
-}
-
 /* ---- pools */
 
 void check_listener(struct build *b, struct conf_listener *l, const struct seen *s)
@@ -379,6 +348,9 @@ void check_pool(struct build *b, const struct conf_pool *p, const struct seen *o
 		build_warning(
 			b, defaults->at[K_SERVER_unbounded],
 			"unbounded: nothing but the limit of the whole process bounds the servers' connections");
+	if (p->reauth_interval_us > 0 && p->on_credential_change == CHANGE_KEEP)
+		build_error(b, own->at[K_POOL_reauth_interval],
+			    "reauth_interval: on_credential_change = \"keep\" means that nothing logs in anew");
 	if (p->max_clients > b->conf->limits.max_clients)
 		build_warning(b, own->at[K_POOL_max_clients],
 			      "max_clients: limits.max_clients = %lld is reached first",

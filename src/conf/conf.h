@@ -78,6 +78,16 @@ struct conf_dns {
 #define KEY_DNS(field, type, ...) CONF_FIELD_##type(field)
 #include "conf/keys.def"
 };
+/* The choices of `source`, in the order of its row in keys.def. */
+enum conf_source {
+	CONF_SOURCE_STATIC,
+	CONF_SOURCE_ENV,
+	CONF_SOURCE_FILE,
+	CONF_SOURCE_DIRECTORY,
+	CONF_SOURCE_SYSTEMD,
+	CONF_SOURCE_COMMAND,
+	CONF_SOURCE_STREAM,
+};
 struct conf_credential {
 #define KEY_CREDENTIAL(field, type, ...) CONF_FIELD_##type(field)
 #include "conf/keys.def"
@@ -88,6 +98,12 @@ struct conf_listener {
 #include "conf/keys.def"
 	struct addr_spec where; /* of `address` */
 	int64_t uid, gid;	/* of owner and group; -1: leave */
+	struct conf_pos pos;
+};
+/* A client that has to show who it is. */
+struct conf_user {
+#define KEY_USER(field, type, ...) CONF_FIELD_##type(field)
+#include "conf/keys.def"
 	struct conf_pos pos;
 };
 struct conf_server {
@@ -105,8 +121,11 @@ struct conf_pool {
 	size_t n_listen;
 	struct conf_server *servers;
 	size_t n_servers;
+	struct conf_user *users;
+	size_t n_users;
 	const struct conf_credential *credential; /* NULL: none */
-	struct conf_pos pos, protocol_pos;
+	struct conf_pos pos, users_pos;
+	const struct conf_pos *at; /* of each key of the scope (K_POOL_...); file NULL: not written */
 };
 
 struct conf {
@@ -144,7 +163,7 @@ void conf_messages_free(struct conf_messages *m);
  * in `errors`; all independent mistakes are reported, not only the first. `warnings` may be filled in any case. The result
  * is ERR_PERMISSION when a file could not be read or is open to too many people and nothing else is wrong, else ERR_CONFIG.
  *
- * A credential's password is filled in from `password` or `password_file`; secret_arena_init() comes first.
+ * A credential's or user's password is filled in from `password` or `password_file`; secret_arena_init() comes first.
  */
 typedef bool conf_check_fn(const struct conf *c, struct conf_messages *errors, struct conf_messages *warnings);
 enum err conf_load(const char *file, const char *const *sets, size_t n_sets, conf_check_fn *check, struct conf **out,

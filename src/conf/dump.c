@@ -90,6 +90,29 @@ static void dump_server(const struct conf_server *v, const struct conf_server *d
 	fputs("\t\t\t}", f);
 }
 
+/* Keys of other sources than its own would be refused. */
+static void dump_credential(const struct conf_credential *c, FILE *f)
+{
+	const struct scope *s = scope_get(SCOPE_CREDENTIAL);
+
+	fputs("\t{\n", f);
+	for (size_t i = 0; i < s->n; i++)
+		if (key_of_source((int)i, c->source))
+			dump_key(&s->keys[i], c, 2, f);
+	fputs("\t}", f);
+}
+
+static void dump_users(const struct conf_pool *p, FILE *f)
+{
+	fputs("\t\tusers = (\n", f);
+	for (size_t i = 0; i < p->n_users; i++) {
+		fputs("\t\t\t{\n", f);
+		dump_keys(SCOPE_USER, &p->users[i], 4, f);
+		fputs(i + 1 < p->n_users ? "\t\t\t},\n" : "\t\t\t}\n", f);
+	}
+	fputs("\t\t);\n", f);
+}
+
 static void dump_pool(const struct conf_pool *p, FILE *f)
 {
 	fputs("\t{\n", f);
@@ -105,7 +128,9 @@ static void dump_pool(const struct conf_pool *p, FILE *f)
 		dump_server(&p->servers[i], &p->defaults, f);
 		fputs(i + 1 < p->n_servers ? ",\n" : "\n", f);
 	}
-	fputs("\t\t);\n\t}", f);
+	fputs("\t\t);\n", f);
+	dump_users(p, f);
+	fputs("\t}", f);
 }
 
 static void dump_group(enum scope_id id, const void *base, FILE *f)
@@ -128,9 +153,8 @@ void conf_emit_dump(const struct conf *c, FILE *f)
 	dump_group(SCOPE_DNS, &c->dns, f);
 	fputs("credentials = (\n", f);
 	for (size_t i = 0; i < c->n_credentials; i++) {
-		fputs("\t{\n", f);
-		dump_keys(SCOPE_CREDENTIAL, &c->credentials[i], 2, f);
-		fputs(i + 1 < c->n_credentials ? "\t},\n" : "\t}\n", f);
+		dump_credential(&c->credentials[i], f);
+		fputs(i + 1 < c->n_credentials ? ",\n" : "\n", f);
 	}
 	fputs(");\npools = (\n", f);
 	for (size_t i = 0; i < c->n_pools; i++) {

@@ -16,9 +16,11 @@ static const struct {
 } sample_values[] = {
 	{SCOPE_ADMIN, "listen", "\"unix:/run/leased/admin.sock\""},
 	{SCOPE_CREDENTIAL, "name", "\"cache-user\""},
-	{SCOPE_CREDENTIAL, "username", "\"leased\""},
-	{SCOPE_CREDENTIAL, "password_file", "\"/etc/leased/cache.password\""},
+	{SCOPE_CREDENTIAL, "source", "\"file\""},
+	{SCOPE_CREDENTIAL, "path", "\"/run/secrets/cache.json\""},
 	{SCOPE_LISTENER, "address", "\"127.0.0.1:6380\""},
+	{SCOPE_USER, "name", "\"app\""},
+	{SCOPE_USER, "password_file", "\"/etc/leased/app.password\""},
 	{SCOPE_POOL, "name", "\"cache\""},
 	{SCOPE_POOL, "reuse", "\"script\""},
 	{SCOPE_POOL, "ready_check", "( { send = \"PING\\r\\n\"; expect = \"+PONG\"; } )"},
@@ -129,7 +131,12 @@ static void sample_pools(FILE *f)
 	      "\t\tservers = (\n\t\t\t{\n\t\t\t\taddress = \"127.0.0.1:6379\";\n\n",
 	      f);
 	sample_keys(SCOPE_SERVER, "\t\t\t\t", false, f);
-	fputs("\t\t\t}\n\t\t);\n\t}\n);\n", f);
+	fputs("\t\t\t}\n\t\t);\n"
+	      "\n\t\t# Who may use the pool, where the protocol lets clients log in. None: everybody.\n"
+	      "\t\t#users = (\n\t\t#\t{\n",
+	      f);
+	sample_keys(SCOPE_USER, "\t\t\t\t", true, f);
+	fputs("\t\t#\t}\n\t\t#);\n\t}\n);\n", f);
 }
 
 void conf_emit_sample(FILE *f)
@@ -217,6 +224,7 @@ void conf_emit_man(FILE *f)
 		[SCOPE_DNS] = "Group dns: host names of servers",
 		[SCOPE_CREDENTIAL] = "Groups of the list credentials",
 		[SCOPE_LISTENER] = "Groups of the list listen, in a pool",
+		[SCOPE_USER] = "Groups of the list users, in a pool",
 		[SCOPE_SERVER] = "Groups of the list servers, in a pool; or the pool itself, for all its servers",
 		[SCOPE_POOL] = "Groups of the list pools",
 	};

@@ -70,6 +70,10 @@ static const struct key keys_listener[] = {
 #define KEY_LISTENER(...) ROW(SCOPE_LISTENER, conf_listener, __VA_ARGS__)
 #include "conf/keys.def"
 };
+static const struct key keys_user[] = {
+#define KEY_USER(...) ROW(SCOPE_USER, conf_user, __VA_ARGS__)
+#include "conf/keys.def"
+};
 static const struct key keys_server[] = {
 #define KEY_SERVER(...) ROW(SCOPE_SERVER, conf_server, __VA_ARGS__)
 #include "conf/keys.def"
@@ -96,6 +100,7 @@ static const struct scope scopes[SCOPE_COUNT] = {
 	SCOPE(SCOPE_DNS, "dns", false, keys_dns, conf_dns),
 	SCOPE(SCOPE_CREDENTIAL, "credentials", true, keys_credential, conf_credential),
 	SCOPE(SCOPE_LISTENER, "listen", true, keys_listener, conf_listener),
+	SCOPE(SCOPE_USER, "users", true, keys_user, conf_user),
 	SCOPE(SCOPE_SERVER, "servers", true, keys_server, conf_server),
 	SCOPE(SCOPE_POOL, "pools", true, keys_pool, conf_pool),
 };
@@ -133,6 +138,41 @@ const struct key *scope_find(const struct scope *s, const char *name)
 bool key_required(const struct key *k)
 {
 	return strcmp(k->def, "REQUIRED") == 0;
+}
+
+#define OF(source)   (1u << CONF_SOURCE_##source)
+#define OF_FILES     (OF(FILE) | OF(DIRECTORY) | OF(SYSTEMD))
+#define OF_CHILDREN  (OF(COMMAND) | OF(STREAM))
+#define OF_REFRESHED (OF_FILES | OF_CHILDREN)
+
+/* 0: of all. */
+static const unsigned key_sources[K_CREDENTIAL_COUNT] = {
+	[K_CREDENTIAL_username] = OF(STATIC),
+	[K_CREDENTIAL_password] = OF(STATIC),
+	[K_CREDENTIAL_password_file] = OF(STATIC),
+	[K_CREDENTIAL_env_username] = OF(ENV),
+	[K_CREDENTIAL_env_password] = OF(ENV),
+	[K_CREDENTIAL_path] = OF_FILES,
+	[K_CREDENTIAL_argv] = OF_CHILDREN,
+	[K_CREDENTIAL_pass_env] = OF_CHILDREN,
+	[K_CREDENTIAL_strict_permissions] = OF_FILES,
+	[K_CREDENTIAL_poll_interval] = OF_FILES,
+	[K_CREDENTIAL_debounce] = OF_FILES,
+	[K_CREDENTIAL_refresh_interval] = OF(COMMAND),
+	[K_CREDENTIAL_refresh_ratio] = OF(COMMAND),
+	[K_CREDENTIAL_refresh_before] = OF(COMMAND),
+	[K_CREDENTIAL_source_timeout] = OF(COMMAND),
+	[K_CREDENTIAL_source_retries] = OF(COMMAND),
+	[K_CREDENTIAL_source_backoff_initial] = OF_CHILDREN,
+	[K_CREDENTIAL_source_backoff_max] = OF_CHILDREN,
+	[K_CREDENTIAL_source_backoff_multiplier] = OF_CHILDREN,
+	[K_CREDENTIAL_refresh_cooldown] = OF_REFRESHED,
+	[K_CREDENTIAL_refresh_cooldown_max] = OF_REFRESHED,
+};
+
+bool key_of_source(int key, int source)
+{
+	return key_sources[key] == 0 || (key_sources[key] >> source & 1);
 }
 
 const char *key_type_text(enum key_type t)

@@ -41,6 +41,7 @@ enum scope_id {
 	SCOPE_DNS,
 	SCOPE_CREDENTIAL,
 	SCOPE_LISTENER,
+	SCOPE_USER,
 	SCOPE_SERVER,
 	SCOPE_POOL,
 	SCOPE_COUNT
@@ -104,6 +105,11 @@ enum {
 #include "conf/keys.def"
 	K_LISTENER_COUNT
 };
+#define KEY_USER(f, ...) K_USER_##f,
+enum {
+#include "conf/keys.def"
+	K_USER_COUNT
+};
 #define KEY_SERVER(f, ...) K_SERVER_##f,
 enum {
 #include "conf/keys.def"
@@ -120,6 +126,8 @@ enum {
 const struct scope *scope_get(enum scope_id id);
 const struct key *scope_find(const struct scope *s, const char *name); /* NULL: unknown */
 bool key_required(const struct key *k);
+/* Whether a key of SCOPE_CREDENTIAL means anything to the source (an index into the row's choices). */
+bool key_of_source(int key, int source);
 /* What a value of the type is called: "a duration such as \"30s\"". */
 const char *key_type_text(enum key_type t);
 /* The same in one word, for tables. */

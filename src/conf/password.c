@@ -19,7 +19,7 @@ static mode_t password_forbidden_bits(const char *path)
 	return n && strncmp(path, dir, n) == 0 && path[n] == '/' ? 0007 : 0077;
 }
 
-static bool password_refuse(const char *path, int fd, bool *denied, char why[WHY_MAX])
+static bool password_refuse(const char *path, int fd, bool strict, bool *denied, char why[WHY_MAX])
 {
 	struct stat st;
 
@@ -31,7 +31,7 @@ static bool password_refuse(const char *path, int fd, bool *denied, char why[WHY
 		snprintf(why, WHY_MAX, "is not a regular file");
 		return true;
 	}
-	if (st.st_mode & password_forbidden_bits(path)) {
+	if (strict && (st.st_mode & password_forbidden_bits(path))) {
 		*denied = true;
 		snprintf(why, WHY_MAX, "is open to group or others (mode %04o); run chmod 600", st.st_mode & 07777U);
 		return true;
@@ -56,24 +56,43 @@ static bool password_take(char *data, size_t n, struct conf_arena *a, struct sec
 	return true;
 }
 
-bool password_read(const char *path, struct conf_arena *a, struct secret **out, bool *denied, char why[WHY_MAX])
+/* -1: why says what is wrong. */
+static int password_open(const char *path, bool strict, bool *denied, char why[WHY_MAX])
 {
 	/* Not blocking: the name may be that of a pipe nobody writes to. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd < 0) {
+		*denied = errno == EACCES || errno == EPERM;
+		snprintf(why, WHY_MAX, "%s", strerror(errno));
+		return -1;
+	}
+	if (password_refuse(path, fd, strict, denied, why)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+bool password_may_read(const char *path, bool strict, bool *denied, char why[WHY_MAX])
+{
+	int fd = password_open(path, strict, denied, why);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+bool password_read(const char *path, struct conf_arena *a, struct secret **out, bool *denied, char why[WHY_MAX])
+{
+	int fd = password_open(path, true, denied, why);
 	const char *reason;
 	char *data;
 	size_t n;
 	bool ok;
 
-	if (fd < 0) {
-		*denied = errno == EACCES || errno == EPERM;
-		snprintf(why, WHY_MAX, "%s", strerror(errno));
+	if (fd < 0)
 		return false;
-	}
-	if (password_refuse(path, fd, denied, why)) {
-		close(fd);
-		return false;
-	}
 	ok = source_slurp(fd, SECRET_MAX_BYTES, &data, &n, &reason);
 	close(fd);
 	if (!ok) {

@@ -102,7 +102,7 @@ static bool set_in_scope(struct value *root, const char *full, char *first, char
 	for (int id = SCOPE_ADMIN; id <= SCOPE_POOL; id++) {
 		const struct scope *s = scope_get((enum scope_id)id);
 
-		if (id == SCOPE_LISTENER || id == SCOPE_SERVER)
+		if (id == SCOPE_LISTENER || id == SCOPE_USER || id == SCOPE_SERVER)
 			continue;
 		nearest_try(&near, s->name);
 		if (strcmp(s->name, first) != 0)

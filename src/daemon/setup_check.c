@@ -1,7 +1,13 @@
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "base/units.h"
+#include "conf/keys.h"
 #include "daemon/limits.h"
 #include "daemon/setup.h"
+
+/* The last choice of `mode` in keys.def. */
+#define SETUP_MODE_REQUEST 2
 
 /* What the checks of one configuration share. */
 struct setup_checker {
@@ -15,6 +21,12 @@ struct setup_checker {
 		conf_messages_add((k)->errors, (pos), __VA_ARGS__);                                                  \
 		(k)->found++;                                                                                        \
 	} while (0)
+
+/* Where a key is written or, without it, its pool. */
+static struct conf_pos setup_pos(const struct conf_pool *p, int key)
+{
+	return p->at[key].file ? p->at[key] : p->pos;
+}
 
 static void setup_check_protocol(struct setup_checker *k, const struct conf_pool *p)
 {
@@ -32,10 +44,10 @@ static void setup_check_protocol(struct setup_checker *k, const struct conf_pool
 		}
 	}
 	if (near)
-		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)",
-			    p->protocol, near);
+		setup_error(k, setup_pos(p, K_POOL_protocol),
+			    "protocol: unknown protocol \"%s\" (did you mean \"%s\"?)", p->protocol, near);
 	else
-		setup_error(k, p->protocol_pos, "protocol: unknown protocol \"%s\"", p->protocol);
+		setup_error(k, setup_pos(p, K_POOL_protocol), "protocol: unknown protocol \"%s\"", p->protocol);
 }
 
 /* Compiles a script to see whether it does. login: the one script that may use the credential. */
@@ -62,15 +74,81 @@ static void setup_check_script(struct setup_checker *k, const struct conf_pool *
 	mem_free(steps);
 }
 
-static void setup_check_pool(struct setup_checker *k, const struct conf_pool *p)
+/* The protocols that know requests; none: an empty text. */
+static const char *setup_suggest_talk(char *out, size_t cap)
 {
-	setup_check_protocol(k, p);
-	setup_check_script(k, p, &p->login, "login", true);
-	setup_check_script(k, p, &p->health_check, "health_check", false);
-	setup_check_script(k, p, &p->ready_check, "ready_check", false);
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (const char *const *n = proto_names(); *n && used < cap; n++)
+		if (proto_find(*n)->talk)
+			used += (size_t)snprintf(out + used, cap - used, "%s \"%s\"",
+						 used ? " or" : " (did you mean protocol =", *n);
+	if (used > 0 && used < cap)
+		snprintf(out + used, cap - used, "?)");
+	return out;
+}
+
+/* What only a protocol that knows requests can do. */
+static void setup_check_opaque(struct setup_checker *k, const struct conf_pool *p)
+{
+	char suggestion[120];
+	const struct {
+		bool given;
+		struct conf_pos pos;
+		const char *key, *why;
+	} keys[] = {
+		{p->mode != 0, setup_pos(p, K_POOL_mode), "mode",
+		 "a client keeps its connection until it leaves, mode = \"session\""},
+		{p->n_users > 0, p->users_pos, "users", "clients can't log in; see allow_uid of a listener"},
+		{p->deny_commands.n > 0, setup_pos(p, K_POOL_deny_commands), "deny_commands", "it knows no commands"},
+		{p->safe_commands.n > 0, setup_pos(p, K_POOL_safe_commands), "safe_commands", "it knows no commands"},
+	};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (keys[i].given)
+			setup_error(k, keys[i].pos, "%s: not with protocol \"%s\": %s%s", keys[i].key, p->protocol,
+				    keys[i].why, setup_suggest_talk(suggestion, sizeof(suggestion)));
 	if (p->credential && p->login.n == 0)
 		conf_messages_add(k->warnings, p->pos,
 				  "warning: credentials: not used, the pool has no login script");
+}
+
+/* Such a protocol logs in, checks and cleans connections itself. */
+static void setup_check_talks(struct setup_checker *k, const struct conf_pool *p)
+{
+	const struct {
+		bool given;
+		int key;
+		const char *name, *why;
+	} keys[] = {
+		{p->login.n > 0, K_POOL_login, "login", "logs in by itself, with \"credentials\""},
+		{p->health_check.n > 0, K_POOL_health_check, "health_check", "checks connections by itself"},
+		{p->ready_check.n > 0, K_POOL_ready_check, "ready_check", "checks connections by itself"},
+		{p->reuse != 0, K_POOL_reuse, "reuse", "knows when a connection can be lent again"},
+	};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (keys[i].given)
+			setup_error(k, p->at[keys[i].key], "%s: for protocol \"tcp\" only; %s %s (remove the key)",
+				    keys[i].name, p->protocol, keys[i].why);
+	if (p->multiplex_connections > 1 && p->mode != SETUP_MODE_REQUEST)
+		setup_error(k, p->at[K_POOL_multiplex_connections],
+			    "multiplex_connections: has no effect without mode = \"request\"");
+}
+
+static void setup_check_pool(struct setup_checker *k, const struct conf_pool *p)
+{
+	const struct proto *proto = proto_find(p->protocol);
+
+	setup_check_protocol(k, p);
+	if (proto && proto->talk)
+		setup_check_talks(k, p);
+	else if (proto)
+		setup_check_opaque(k, p);
+	setup_check_script(k, p, &p->login, "login", true);
+	setup_check_script(k, p, &p->health_check, "health_check", false);
+	setup_check_script(k, p, &p->ready_check, "ready_check", false);
 }
 
 /* Connections kept ready are not evicted for another pool's sake: together they must leave it something. */

@@ -47,6 +47,14 @@ def test_t_valid(rig):
      ["tpc", "tcp"]),
     ("credential", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1"; credentials = "x"; } );\n', 1,
      ["credentials"]),
+    ("opaque mode", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1";\n mode = "transaction"; } );\n', 2,
+     ["mode", "tcp", "session"]),
+    ("opaque users", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1";\n users = ( { name = "u"; uid = 0; } ); } );\n', 2,
+     ["users", "tcp"]),
+    ("opaque deny_commands", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1";\n deny_commands = "GET"; } );\n', 2,
+     ["deny_commands", "tcp"]),
+    ("opaque safe_commands", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1";\n safe_commands = "JSON.*"; } );\n', 2,
+     ["safe_commands", "tcp"]),
     ("address", 'pools = ( { name = "p"; listen = "127.0.0.1:99999"; servers = "127.0.0.1:1"; } );\n', 1, ["99999"]),
 ])
 def test_t_invalid(rig, name, text, line, words):

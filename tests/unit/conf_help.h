@@ -182,6 +182,9 @@ static inline void must_be_same_pool(const struct conf_pool *a, const struct con
 	ck_assert_uint_eq(a->n_listen, b->n_listen);
 	for (size_t i = 0; i < a->n_listen; i++)
 		must_be_same(SCOPE_LISTENER, &a->listen[i], &b->listen[i]);
+	ck_assert_uint_eq(a->n_users, b->n_users);
+	for (size_t i = 0; i < a->n_users; i++)
+		must_be_same(SCOPE_USER, &a->users[i], &b->users[i]);
 	ck_assert_uint_eq(a->n_servers, b->n_servers);
 	for (size_t i = 0; i < a->n_servers; i++) {
 		must_be_same(SCOPE_SERVER, &a->servers[i], &b->servers[i]);

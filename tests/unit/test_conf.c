@@ -6,6 +6,47 @@
 
 /* ---- the table */
 
+static bool is_one_of(const char *word, const char *const *list)
+{
+	for (; *list; list++)
+		if (strcmp(word, *list) == 0)
+			return true;
+	return false;
+}
+
+/* The source a credential's key belongs to, with what that source needs. An empty key is none. */
+static const char *source_with(const struct key *k, const char *literal)
+{
+	static const char *const needed[] = {"path", "argv", "env_password", "env_username", NULL};
+	int key = (int)(k - scope_get(SCOPE_CREDENTIAL)->keys);
+	bool own = is_one_of(k->name, needed), empty = strcmp(literal, "\"\"") == 0 || strcmp(literal, "()") == 0;
+
+	if (key_of_source(key, CONF_SOURCE_STATIC) || (own && empty))
+		return "";
+	if (key_of_source(key, CONF_SOURCE_ENV))
+		return strcmp(k->name, "env_password") == 0 ? "source = \"env\"; "
+							    : "source = \"env\"; env_password = \"PATH\"; ";
+	if (key_of_source(key, CONF_SOURCE_FILE))
+		return own ? "source = \"file\"; " : "source = \"file\"; path = \"/x\"; ";
+	return own ? "source = \"command\"; " : "source = \"command\"; argv = \"/bin/true\"; ";
+}
+
+/* Bounds of one key must not meet those of another. */
+static const char *room_with(const struct key *k)
+{
+	static const char *const pairs[][2] = {
+		{"source_backoff_initial", "source_backoff_max = \"1d\"; "},
+		{"source_backoff_max", "source_backoff_initial = \"1ms\"; "},
+		{"refresh_cooldown", "refresh_cooldown_max = \"1d\"; "},
+		{"refresh_cooldown_max", "refresh_cooldown = \"1ms\"; "},
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+		if (strcmp(k->name, pairs[i][0]) == 0)
+			return pairs[i][1];
+	return "";
+}
+
 /* A configuration that sets one key, with what else the key needs to stand alone. */
 static char *config_with(const struct key *k, const char *literal)
 {
@@ -18,8 +59,13 @@ static char *config_with(const struct key *k, const char *literal)
 		return mem_printf("admin = { %s%s = %s; };\n" POOL,
 				  strcmp(k->name, "listen") == 0 ? "" : "listen = \"unix:/x\"; ", k->name, literal);
 	case SCOPE_CREDENTIAL:
-		return mem_printf("credentials = ( { %s%s = %s; } );\n" POOL, key_required(k) ? "" : "name = \"c\"; ",
+		return mem_printf("credentials = ( { %s%s%s%s = %s; } );\n" POOL,
+				  key_required(k) ? "" : "name = \"c\"; ", source_with(k, literal), room_with(k),
 				  k->name, literal);
+	case SCOPE_USER:
+		return mem_printf("pools = ( { name = \"p\"; servers = \"127.0.0.1:2\"; listen = \"127.0.0.1:1\";"
+				  "users = { %s%s = %s; }; } );",
+				  key_required(k) ? "" : "name = \"u\"; ", k->name, literal);
 	case SCOPE_LISTENER:
 		return mem_printf(
 			"pools = ( { name = \"p\"; servers = \"127.0.0.1:2\"; listen = { %s%s = %s; }; } );",
@@ -50,6 +96,7 @@ static const void *base_of(const struct key *k)
 		[SCOPE_DNS] = &conf->dns,
 		[SCOPE_CREDENTIAL] = conf->credentials,
 		[SCOPE_LISTENER] = conf->pools[0].listen,
+		[SCOPE_USER] = conf->pools[0].users,
 		[SCOPE_SERVER] = conf->pools[0].servers,
 		[SCOPE_POOL] = conf->pools,
 	};
@@ -347,7 +394,7 @@ END_TEST
 /* With every comment that is a setting made one, the sample still says what it said. */
 START_TEST(test_sample_uncommented)
 {
-	char *text = to_text(conf_emit_sample), *before, *after, *credentials, *listen;
+	char *text = to_text(conf_emit_sample), *before, *after, *listen;
 
 	/* A socket with a mode and an owner is a Unix socket. */
 	listen = strstr(text, "127.0.0.1:6380");
@@ -356,12 +403,17 @@ START_TEST(test_sample_uncommented)
 	load_text(text);
 	must_load("sample");
 	before = dump(conf);
-	credentials = strstr(text, "#credentials");
-	ck_assert_ptr_nonnull(credentials);
-	for (char *p = text; (p = strchr(p, '#')) != NULL; p++)
-		if (p[1] >= 'a' && p[1] <= 'z' && (p < credentials || p > strstr(credentials, "\n#);")) &&
-		    strcspn(p, "=") < strcspn(p, "\n"))
+	for (char *p = text; (p = strchr(p, '#')) != NULL; p++) {
+		size_t n = strcspn(p, "\n");
+
+		if (p[1] < 'a' || p[1] > 'z' || strcspn(p, "=") >= n)
+			continue;
+		/* Lists that are comments as a whole stay so. */
+		if (p[n - 1] == '(')
+			p = strstr(p, "#);");
+		else
 			*p = ' ';
+	}
 	load_text(text);
 	must_load("uncommented");
 	after = dump(conf);

@@ -360,6 +360,87 @@ START_TEST(test_password_file)
 }
 END_TEST
 
+static void load_credential_file(mode_t mode, const char *more)
+{
+	char text[512];
+
+	write_file("c.json", "{\"password\": \"MARKED\"}", mode);
+	snprintf(text, sizeof(text),
+		 "credentials = ( { name = \"c\"; source = \"file\"; path = \"c.json\"; %s} );\n" POOL, more);
+	load_file(write_file("c.conf", text, 0600));
+}
+
+/* Proves: SEC-2 */
+START_TEST(test_credential_file)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/c.json", dir);
+	unlink(path);
+	load_file(write_file(
+		"c.conf", "credentials = ( { name = \"c\"; source = \"file\"; path = \"c.json\"; } );\n" POOL, 0600));
+	must_load("a file that is still to come");
+	ck_assert_uint_eq(warnings.n, 1);
+	ck_assert_ptr_nonnull(strstr(warnings.v[0], "c.json does not exist yet"));
+	load_credential_file(0600, "");
+	must_load("a file");
+	ck_assert_uint_eq(warnings.n, 0);
+	ck_assert_str_eq(conf->credentials[0].path, path);
+	load_credential_file(0640, "");
+	must_fail("mode", "c.conf:1: path: ");
+	must_fail("mode", "run chmod 600");
+	ck_assert_int_eq(result, ERR_PERMISSION);
+	load_credential_file(0644, "strict_permissions = false; ");
+	must_load("a file for everybody");
+	unlink(path);
+}
+END_TEST
+
+/* A program that everybody may change could be made to print anything. */
+START_TEST(test_program_modes)
+{
+	char text[512];
+	const char *program = write_file("source", "#!/bin/sh\n", 0755);
+
+	snprintf(text, sizeof(text),
+		 "credentials = ( { name = \"c\"; source = \"command\"; argv = \"%s\"; } );\n" POOL, program);
+	load_text(text);
+	must_load("a program");
+	write_file("source", "#!/bin/sh\n", 0757);
+	load_text(text);
+	must_fail("mode", "everybody may write to it (mode 0757)");
+	ck_assert_int_eq(result, ERR_PERMISSION);
+}
+END_TEST
+
+/* Proves: A10 A17 A23 B7 */
+START_TEST(test_credential_defaults)
+{
+	const struct conf_credential *c;
+	const struct conf_pool *p;
+
+	load_text("credentials = ( { name = \"c\"; } );\n" POOL);
+	must_load("defaults");
+	c = conf->credentials;
+	p = conf->pools;
+	ck_assert_double_eq_tol(c->refresh_ratio, 0.7, 1e-9);
+	ck_assert_double_eq_tol(c->source_backoff_multiplier, 2, 1e-9);
+	ck_assert_int_eq(c->refresh_before_us, 0);
+	ck_assert_int_eq(c->source_timeout_us, 30000000);
+	ck_assert_int_eq(c->source_retries, 3);
+	ck_assert_int_eq(c->source_backoff_initial_us, 1000000);
+	ck_assert_int_eq(c->source_backoff_max_us, 10000000);
+	ck_assert_int_eq(c->refresh_cooldown_us, 1000000);
+	ck_assert_int_eq(c->refresh_cooldown_max_us, 30000000);
+	ck_assert(c->strict_permissions);
+	ck_assert_int_eq(p->reauth_timeout_us, 5000000);
+	ck_assert_int_eq(p->reauth_spread_us, 2000000);
+	ck_assert_int_eq(p->reauth_concurrency, 0);
+	ck_assert_int_eq(p->reauth_interval_us, 0);
+	ck_assert_int_eq(p->refresh_max_attempts, 3);
+}
+END_TEST
+
 START_TEST(test_password_file_modes)
 {
 	static const mode_t modes[] = {0640, 0604, 0660, 0644, 0620, 0610};
@@ -498,6 +579,9 @@ int main(void)
 		test_sets,
 		test_bad_sets,
 		test_password_file,
+		test_credential_file,
+		test_program_modes,
+		test_credential_defaults,
 		test_password_file_modes,
 		test_password_inline,
 		test_password_not_in_messages,
