@@ -298,6 +298,7 @@ UNITFILES := $(wildcard systemd/*.service systemd/*.socket)
 MANUALS := $(sort $(wildcard man/*.[1-8]))
 DOCFILES := README.md SECURITY.md THREAT-MODEL.md LICENSE
 EXAMPLES := conf/leased.conf $(wildcard conf/examples/*.conf systemd/leased.service.d-examples/*.conf)
+RECIPES := $(wildcard conf/examples/*.py)
 # Units name the places this build installs to.
 placed = sed 's,/usr/sbin/leased,$(sbindir)/leased,g; s,/etc/leased,$(sysconfdir)/leased,g'
 
@@ -317,6 +318,7 @@ install: all
 		$(INSTALL) -m 644 conf/leased.conf $(DESTDIR)$(sysconfdir)/leased/leased.conf
 	$(INSTALL) -m 644 $(DOCFILES) $(DESTDIR)$(docdir)
 	$(INSTALL) -m 644 $(EXAMPLES) $(DESTDIR)$(docdir)/examples
+	$(INSTALL) -m 755 $(RECIPES) $(DESTDIR)$(docdir)/examples
 
 # Leaves the configuration.
 uninstall:
@@ -324,7 +326,7 @@ uninstall:
 		$(DESTDIR)$(tmpfilesdir)/leased.conf $(DESTDIR)$(completiondir)/leasectl $(DESTDIR)$(sysconfdir)/logrotate.d/leased \
 		$(foreach u,$(UNITFILES),$(DESTDIR)$(systemdsystemunitdir)/$(notdir $(u)))
 	for m in $(MANUALS); do rm -f $(DESTDIR)$(mandir)/man$${m##*.}/$${m##*/}; done
-	rm -f $(addprefix $(DESTDIR)$(docdir)/,$(DOCFILES)) $(addprefix $(DESTDIR)$(docdir)/examples/,$(notdir $(EXAMPLES)))
+	rm -f $(addprefix $(DESTDIR)$(docdir)/,$(DOCFILES)) $(addprefix $(DESTDIR)$(docdir)/examples/,$(notdir $(EXAMPLES) $(RECIPES)))
 	-rmdir $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir)
 
 # ---- on a machine that has nothing yet (as root)
