@@ -587,7 +587,8 @@ class Leased(Proc):
     """The daemon. Made by Rig.leased()."""
 
     def __init__(self, rig, tree=None, text=None, *, args=(), env=None, prefix=(), wait=True, notify=True, admin=True,
-                 expect_exit=0, nofile=None, pass_fds=(), preexec=None, stderr=None, ready_timeout=10, config=None):
+                 expect_exit=0, nofile=None, pass_fds=(), preexec=None, stderr=None, ready_timeout=10, config=None,
+                 program=LEASED):
         self.dir = tempfile.mkdtemp(prefix="d", dir=rig.dir)
         os.chmod(self.dir, 0o777)       # the daemon may become another user
         self.admin = os.path.join(self.dir, "admin.sock")
@@ -629,7 +630,7 @@ class Leased(Proc):
                 resource.setrlimit(resource.RLIMIT_NOFILE, nofile if isinstance(nofile, tuple) else (nofile, nofile))
             if preexec:
                 preexec()
-        super().__init__(rig, list(prefix) + [LEASED, "-c", self.config] + list(args), "leased", env=e,
+        super().__init__(rig, list(prefix) + [program, "-c", self.config] + list(args), "leased", env=e,
                          pass_fds=pass_fds, preexec=pre if (nofile or preexec) else None, stderr=stderr)
         rig.daemons.append(self)
         if wait:

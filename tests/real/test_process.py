@@ -170,9 +170,10 @@ def test_an_admin_socket_that_can_not_be_made_is_not_left_behind(rig):
     os.chmod(rig.path("pub"), 0o777)
     os.chmod(rig.dir, 0o755)
     path, conf = rig.path("pub/admin.sock"), rig.path("pub/leased.conf")
+    program = shutil.copy(LEASED, rig.path("leased"))       # that user may not enter this tree, in a home of mode 0700
     with open(conf, "w") as f:
         f.write(conf_text({"admin": {"listen": "unix:" + path, "group": "root"},
                            "pools": [pool("p", 1, listen="127.0.0.1:%d" % free_port())]}))
-    d = rig.leased(config=conf, admin=False, wait=False, expect_exit=73, preexec=lambda: drop_uid(65534))
+    d = rig.leased(config=conf, admin=False, wait=False, expect_exit=73, preexec=lambda: drop_uid(65534), program=program)
     assert d.wait_exit() == 73 and d.log_lines(path)
     assert not os.path.exists(path)
