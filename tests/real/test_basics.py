@@ -304,7 +304,7 @@ def test_reuse_script(rig):
     with Conn(d.port) as c:
         c.send(resp("ECHO", "+PONG") * 10)
     assert client_id(d.port) == second
-    p = d.wait_pool(lambda p: p["stats"]["leases_returned"] == 10)
+    p = d.wait_pool(lambda p: p["stats"]["leases_returned"] == 10 and sum(p["stats"]["resets"].values()) >= 10)
     assert err_count(p, "resets", "ok") == 9
     assert sum(v for k, v in p["stats"]["resets"].items() if k != "ok") == 1, p["stats"]["resets"]
 
