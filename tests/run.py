@@ -6,8 +6,8 @@ Runs test commands and sums up what they said.
     run.py --sum RESULTS                                           prints the last line of `make test`
 
 Each command is one line of output: ok or FAIL, its name, its time and how many checks it made. What it printed goes to
-LOGDIR/name.log and is shown when it fails. Counts come from the output of libcheck and pytest; any other command is
-one check. RESULTS collects them over several calls.
+LOGDIR/name.log and is shown when it fails; what pytest skipped is shown with its reasons. Counts come from the output of
+libcheck and pytest; any other command is one check. RESULTS collects them over several calls.
 """
 import argparse
 import concurrent.futures
@@ -94,6 +94,8 @@ def main():
             if not ok:
                 bad += 1
                 print("     | " + "\n     | ".join(text.splitlines()[-60:]), flush=True)
+            elif re.search(r"^SKIPPED ", text, re.M):
+                print("     | " + "\n     | ".join(re.findall(r"^SKIPPED .*", text, re.M)), flush=True)
             if a.r:
                 with open(a.r, "a") as f:
                     f.write("%d %d %s\n" % (passed, failed, name))

@@ -28,6 +28,8 @@ import tempfile
 import threading
 import time
 
+import pytest
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 FAKE = os.path.join(TOP, "tests", "fake")
@@ -1026,10 +1028,19 @@ def listening(port):
 
 # --- network namespaces -----------------------------------------------------------------------------------------------
 
+def need_unshare(*what):
+    """Skips the test where no namespace of that kind can be made: without root, in most containers, and (mounts) in a
+    chroot whose root is no mount point."""
+    r = subprocess.run(["unshare"] + list(what) + ["true"], capture_output=True, text=True)
+    if r.returncode != 0:
+        pytest.skip("needs unshare %s, refused here: %s" % (" ".join(what), r.stderr.strip()))
+
+
 class NetNS:
     """A network namespace held by a process of ours; gone with it. `prefix` runs a command inside."""
 
     def __init__(self, rig):
+        need_unshare("-n")
         r, w = os.pipe()
         self.holder = Proc(rig, ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec cat"], "netns",
                            stdin=subprocess.PIPE, stdout=w)

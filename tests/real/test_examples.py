@@ -12,6 +12,7 @@ WORLD = 'ip link set lo up && mount -t tmpfs leased-test /run && mkdir /run/leas
 
 
 def start(rig, path, **kw):
+    need_unshare("-n", "-m")
     d = rig.leased(config=path, prefix=["unshare", "-n", "-m", "sh", "-c", WORLD, "sh"], admin=False, **kw)
     d.admin = "/proc/%d/root/run/leased/admin.sock" % d.pid
     d.inside = ["nsenter", "-t", str(d.pid), "-n", "--"]

@@ -203,6 +203,7 @@ def test_R4_memory_cap(rig):
 
 # Proves: F:R5
 def test_R5_log_disk_full(rig):
+    need_unshare("-m")
     where, srv = rig.path("small"), rig.bad()
     os.mkdir(where)
     d = rig.proxy(srv, top={"log": {"target": "file", "file": where + "/leased.log", "level": "debug"}},
@@ -222,6 +223,7 @@ def test_R5_log_disk_full(rig):
 
 # Proves: F:R5
 def test_R5_log_goes_read_only(rig):
+    need_unshare("-m")
     where, srv = rig.path("ro"), rig.bad()
     os.mkdir(where)
     d = rig.proxy(srv, top={"log": {"target": "file", "file": where + "/leased.log", "level": "debug"}},
