@@ -26,14 +26,14 @@ def counts(text, status):
         bad = int(m[2]) + int(m[3])
         failed += bad
         passed += int(m[1]) - bad
-    lines = [l for l in text.splitlines() if re.search(r"\d+ (passed|failed|error|skipped)", l) and " in " in l]
+    lines = [l for l in text.splitlines() if re.search(r"\d+ (passed|failed|error|skipped).* in [0-9.]+s", l)]
     for n, what in re.findall(r"(\d+) (passed|failed|error)", lines[-1] if lines else ""):
         if what == "passed":
             passed += int(n)
         else:
             failed += int(n)
     if status == 0:
-        return passed or 1, failed
+        return passed or (0 if lines else 1), failed
     return passed, failed or 1
 
 

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.limit(40)
 
 
 def streams(pid):
+    need_trace("the descriptors")
     return [os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in range(3)]
 
 
@@ -56,6 +57,7 @@ def test_a_password_does_not_stay_on_the_command_line(rig):
     with open("/proc/%d/cmdline" % d.pid) as f:
         line = f.read()
     assert word not in line and "log.level=debug" in line
+    need_trace("the memory")
     with open("/proc/%d/maps" % d.pid) as f:
         heap = re.search(r"^(\w+)-(\w+) rw.*\[heap\]$", f.read(), re.M)
     if not heap:
