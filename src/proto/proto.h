@@ -59,12 +59,15 @@ enum proto_request_flags {
 	PROTO_REQUEST_OWN = 1,	 /* not on a connection that is shared with other clients, while held() says so */
 	PROTO_REQUEST_ALONE = 2, /* the client's next message waits until this one is answered */
 	PROTO_REQUEST_MUTE = 4,	 /* its reply is not for the client */
-	PROTO_REQUEST_AGAIN =
-		8, /* changes nothing: may be sent again when its connection broke before a byte of reply */
+	PROTO_REQUEST_LEAVE =
+		8, /* HERE only: once what is owed to it was answered, the client gives back the connection it
+				  * holds, whatever held() says; leave() tells what becomes of it */
+	PROTO_REQUEST_AGAIN = 16, /* changes nothing: may be asked again when its connection broke before its reply */
 };
 
 struct proto_request {
-	size_t len; /* bytes of the view that belong to it */
+	size_t len; /* bytes of the view that belong to it. 0 with PASS: pass() says it all, and when the reply is there the
+		     * same message is asked about again */
 	bool whole; /* it ends there; else client_more() tells where */
 	unsigned flags;
 	uint32_t tag; /* the protocol's own; comes back with the reply */
@@ -100,7 +103,9 @@ struct proto_talk {
 	/* Looks at the first message of the view p. */
 	enum proto_ask (*from_client)(void *cl, const struct proto_conf *c, void *pool, const uint8_t *p, size_t n,
 				      struct proto_request *req, struct buf *out);
-	/* The rest of a message that was not whole: how many of the n bytes belong to it; *whole: it ends there. */
+	/* The rest of a message that was not whole: how many of the n > 0 bytes belong to it; *whole: it ends there. 0: it is
+	 * broken, and so are the client and the connection that had the beginning. Only PASS has messages that are not whole.
+	 */
 	size_t (*client_more)(void *cl, const uint8_t *p, size_t n, bool *whole);
 	/* The request goes out on `up` now. Appends what must be said before it and fills in the tags of the replies that
 	 * this will bring (the core keeps them from the client); returns how many. */
@@ -134,7 +139,7 @@ struct proto {
 	/* The server's own words for the failure of the last dialogue, cleaned of control bytes, at most cap with its NUL; NULL
 	 * or empty: none. */
 	const char *(*error_text)(const void *up);
-	/* secret_out may be in the secret arena: PROTO_LOGIN always is. */
+	/* `out` is in the secret arena, and so are `blocks`, for all but PROTO_PING: what may hold a login. */
 	enum proto_verdict (*begin)(void *up, enum proto_dialogue d, const struct proto_conf *c,
 				    const struct script_cred *cred, struct blocks *blocks, struct buf *out);
 	enum proto_verdict (*feed)(void *up, const uint8_t *p, size_t n, const struct script_cred *cred,

@@ -165,6 +165,7 @@ struct talk {
 	bool more;	  /* what is in up.pending is the beginning of a message */
 	bool spoiled;	  /* of what was owed on a broken connection something can't be asked again */
 	bool part;	  /* of its message the first part has been sent */
+	bool leave;	  /* gives its connection back, whatever holds it */
 	bool alone;	  /* nothing more until all is answered */
 	bool last;	  /* to be closed when it has its answer */
 	bool slow;	  /* has stalled a shared connection once */

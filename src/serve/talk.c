@@ -182,6 +182,11 @@ static size_t talk_go_on(struct session *c, const uint8_t *p, size_t n)
 		return 0;
 	used = talk_proto(c)->client_more(talk_private(c), p, n, &whole);
 	BUG_ON(used > n);
+	if (used == 0) {
+		t->failed = ERR_PROTOCOL;
+		talk_wake(c);
+		return 0;
+	}
 	wire_send_more(t->on, p, used, whole);
 	t->part = !whole;
 	return used;
@@ -200,7 +205,7 @@ static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 		return 0;
 	ask = talk_proto(c)->from_client(talk_private(c), c->svc->opts.proto_conf, c->svc->proto_pool, p, n, &req,
 					 &t->late);
-	BUG_ON(ask != PROTO_ASK_MORE && (req.len == 0 || req.len > n));
+	BUG_ON(req.len > n || (req.len == 0 && (ask == PROTO_ASK_HERE || ask == PROTO_ASK_LAST)));
 	switch (ask) {
 	case PROTO_ASK_MORE:
 		if (n >= PROTO_HEAD_MAX)
@@ -214,6 +219,10 @@ static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 		break;
 	case PROTO_ASK_HERE:
 		break;
+	}
+	if (req.flags & PROTO_REQUEST_LEAVE) {
+		t->leave = true;
+		talk_wake(c);
 	}
 	if (t->owed == 0)
 		talk_answer(c);
@@ -377,13 +386,14 @@ static void talk_let_go(struct session *c)
 
 	if (pin == ERR_OK && c->svc->opts.mode == SERVICE_SESSION)
 		pin = ERR_PIN_SESSION;
-	if (k->wire->not_run || (k->up->close_needed != ERR_OK && pin == ERR_PIN_SESSION))
+	if (c->talk->leave || k->wire->not_run || (k->up->close_needed != ERR_OK && pin == ERR_PIN_SESSION))
 		pin = ERR_OK;
 	if (pin != c->talk->pin && pin != ERR_OK)
 		pool_stat(c->svc->pool)->pins[pin]++;
 	c->talk->pin = pin;
 	if (pin != ERR_OK || !wire_is_idle(k->wire))
 		return;
+	c->talk->leave = false;
 	if (buf_len(&k->wire->in) > 0) { /* the beginning of something that nobody asked for */
 		session_unbind(c, RELEASE_CLOSE, ERR_DIRTY);
 		return;

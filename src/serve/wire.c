@@ -148,7 +148,8 @@ void wire_send(struct conn *k, struct session *c, const struct proto_request *re
 				  .again = keep && req->flags & PROTO_REQUEST_AGAIN});
 	if (keep)
 		buf_append(&w->kept, p, req->len);
-	wire_add(w, p, req->len);
+	if (req->len > 0)
+		wire_add(w, p, req->len);
 	w->sending = req->whole ? NULL : c;
 	c->talk->owed++;
 	c->talk->on = k;
