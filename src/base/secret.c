@@ -249,6 +249,11 @@ void secret_append(const struct secret *s, struct buf *out)
 	buf_append(out, s->bytes, s->len);
 }
 
+size_t secret_len(const struct secret *s)
+{
+	return s->len;
+}
+
 static void *secret_block_get(struct blocks *b)
 {
 	void *p;

@@ -2,9 +2,9 @@
  * secret: passwords and tokens. They live in an arena of their own and have no print path.
  *
  * The arena is memfd_secret(2) memory (unreadable through /proc/PID/mem even for root), else anonymous memory that is
- * mlock()ed, MADV_DONTDUMP and MADV_WIPEONFORK. There is no function that returns a printable form, a length for a log
- * line, or a hash. What may be done with a secret: make, compare (constant time), hand its bytes to a protocol's
- * output that itself lies in the arena, and wipe. Thread-safe (one mutex; never on the data path).
+ * mlock()ed, MADV_DONTDUMP and MADV_WIPEONFORK. There is no function that returns a printable form or a hash.
+ * What may be done with a secret: make, compare (constant time), hand its bytes to a protocol's output that itself lies in
+ * the arena, and wipe. Its length is for framing it there and for nothing else. Thread-safe (one mutex; never on the data path).
  */
 #ifndef LEASED_BASE_SECRET_H
 #define LEASED_BASE_SECRET_H
@@ -29,6 +29,7 @@ int secret_equal(const struct secret *a, const struct secret *b);	 /* constant t
 int secret_equal_bytes(const struct secret *a, const void *p, size_t n); /* constant time */
 /* Appends the bytes to a buf that must have been made with secret_blocks(); aborts otherwise. */
 void secret_append(const struct secret *s, struct buf *out);
+size_t secret_len(const struct secret *s); /* for protocols that say it ahead of the bytes; never for people */
 /* The blocks cache of the arena, for login dialogues. */
 struct blocks *secret_blocks(void);
 /* Overwrites memory in a way the compiler can't remove. */
