@@ -59,10 +59,11 @@ enum proto_request_flags {
 	PROTO_REQUEST_OWN = 1,	 /* not on a connection that is shared with other clients, while held() says so */
 	PROTO_REQUEST_ALONE = 2, /* the client's next message waits until this one is answered */
 	PROTO_REQUEST_MUTE = 4,	 /* its reply is not for the client */
+	PROTO_REQUEST_AGAIN =
+		8, /* changes nothing: may be sent again when its connection broke before a byte of reply */
 	PROTO_REQUEST_LEAVE =
-		8, /* HERE only: once what is owed to it was answered, the client gives back the connection it
+		16, /* HERE only: once what is owed to it was answered, the client gives back the connection it
 				  * holds, whatever held() says; leave() tells what becomes of it */
-	PROTO_REQUEST_AGAIN = 16, /* changes nothing: may be asked again when its connection broke before its reply */
 };
 
 struct proto_request {
