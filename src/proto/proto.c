@@ -3,10 +3,12 @@
 
 #include <string.h>
 
+#include "proto/redis/redis.h"
 #include "proto/tcp.h"
 
 static const struct proto *const protos[] = {
 	&proto_tcp,
+	&proto_redis,
 };
 
 const struct proto *proto_find(const char *name)

@@ -3,13 +3,22 @@
  *
  *	resp.c      where messages begin and end: incremental, without allocation
  *	command.c   the table of commands: what each does to the connection that carries it
- *	client.c    our side of a client: AUTH, HELLO, SELECT, CLIENT ... answered here, the rest passed
- *	server.c    our side of a server: login, re-authentication, cleaning, replies
+ *	client.c    what a client's request is: answered here (answer.c) or passed
+ *	server.c    what is said ahead of a request, what a reply does, what holds a connection
+ *	login.c     the dialogues: login, ping, re-authentication, cleaning
  *
  * The client never meets the server's login: AUTH and HELLO end here. SELECT, CLIENT SETNAME and the RESP version are
  * kept for each client and applied to a connection when it is lent. Commands that change the connection in a way that can't
- * be carried over hold it, with a reason (PIN_ rows of errors.def). Facts: redis.io/docs/reference/protocol-spec, and the
- * command table of Redis 7.
+ * be carried over hold it, with a reason (PIN_ rows of errors.def). What would change what is held by a transaction (AUTH, HELLO,
+ * SUBSCRIBE ... inside MULTI) is refused, and so is then the transaction.
+ *
+ * What a client says to be sent in a request that is refused here is never seen by a server. CLIENT REPLY is kept here: the server
+ * answers everything. RESET gives the connection back. WAIT and replication need a connection of the client's own.
+ *
+ * Limits: a request has at most RESP_ARGS_MAX arguments of 512 MiB, an inline one 16 KiB; a string of a reply 1 GiB, an
+ * aggregate 2^29 - 1 elements, 128 levels. Anything bigger, or malformed, ends the connection it came from.
+ *
+ * Facts: redis.io/docs/reference/protocol-spec, and the command table of Redis 7.
  */
 #ifndef LEASED_PROTO_REDIS_REDIS_H
 #define LEASED_PROTO_REDIS_REDIS_H
@@ -34,6 +43,8 @@ struct redis_conf {
 	 * other unknown ones hold it until the client leaves. */
 	const char *const *plain;
 	size_t n_plain;
+	/* A connection is its client's own for life (mode "session"): replication and WAIT make sense then. */
+	bool dedicated;
 };
 
 extern const struct proto proto_redis;
