@@ -19,9 +19,10 @@ _leasectl()
 	-*) words='-s --socket --json --no-header --watch -h --help -V --version' ;;
 	*)
 		case $word in
-		'') words='show snapshot drain resume shutdown ping help' ;;
-		show) words='clients limits listeners pools servers snapshot state stats version workers' ;;
+		'') words='show snapshot drain resume refresh shutdown ping help' ;;
+		show) words='clients credentials limits listeners pools servers snapshot state stats version workers' ;;
 		shutdown) words='graceful immediate' ;;
+		refresh) words=$(leasectl -s "$socket" --no-header show credentials 2>/dev/null | awk '{ print $1 }') ;;
 		drain | resume) words=$(leasectl -s "$socket" --no-header show pools 2>/dev/null | awk '{ print $1 }') ;;
 		esac ;;
 	esac

@@ -75,7 +75,7 @@ bool check_server_address(struct build *b, struct conf_pos pos, const char *text
 
 /* password.c: reads the file into *out. False: why says what is wrong; *denied: it is about permissions. */
 bool password_read(const char *path, struct conf_arena *a, struct secret **out, bool *denied, char why[WHY_MAX]);
-/* Only whether it could be read. strict: nobody but its owner may read or write it. */
+/* Only whether it could be read. strict: and is closed to others, and to its group for writing. */
 bool password_may_read(const char *path, bool strict, bool *denied, char why[WHY_MAX]);
 
 #endif

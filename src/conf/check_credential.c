@@ -152,12 +152,23 @@ static void check_env(struct build *b, const struct conf_credential *c, const st
 				    scope_get(SCOPE_CREDENTIAL)->keys[keys[i]].name, names[i]);
 }
 
+/* A file with a secret that is there must be readable, and not for everybody. */
+static void check_secret(struct build *b, const struct conf_credential *c, const char *path, struct conf_pos pos)
+{
+	bool denied = false;
+	char why[WHY_MAX];
+
+	if (access(path, F_OK) != 0 || password_may_read(path, c->strict_permissions, &denied, why))
+		return;
+	build_error(b, pos, "path: %.200s: %s", path, why);
+	b->denied += denied;
+}
+
 /* What isn't there yet may come; what is there must be usable. */
 static void check_path(struct build *b, struct conf_credential *c, const struct seen *s)
 {
 	struct conf_pos pos = s->at[K_CREDENTIAL_path];
-	bool denied = false, wants_directory = c->source == CONF_SOURCE_DIRECTORY;
-	char why[WHY_MAX];
+	bool wants_directory = c->source == CONF_SOURCE_DIRECTORY;
 	struct stat st;
 
 	if (!check_has(b, c, s, K_CREDENTIAL_path))
@@ -169,9 +180,11 @@ static void check_path(struct build *b, struct conf_credential *c, const struct 
 		build_error(b, pos, "path: %.200s: is not a directory (did you mean source = \"file\"?)", c->path);
 	} else if (!wants_directory && S_ISDIR(st.st_mode)) {
 		build_error(b, pos, "path: %.200s: is a directory (did you mean source = \"directory\"?)", c->path);
-	} else if (!wants_directory && !password_may_read(c->path, c->strict_permissions, &denied, why)) {
-		build_error(b, pos, "path: %.200s: %s", c->path, why);
-		b->denied += denied;
+	} else if (wants_directory) {
+		check_secret(b, c, source_path(b->arena, c->path, "password"), pos);
+		check_secret(b, c, source_path(b->arena, c->path, "token"), pos);
+	} else {
+		check_secret(b, c, c->path, pos);
 	}
 }
 

@@ -34,7 +34,7 @@ struct conf_script {
 	struct conf_pos pos;
 };
 struct conf_strings {
-	const char **v;
+	const char **v; /* v[n] is NULL */
 	size_t n;
 };
 struct conf_uids {

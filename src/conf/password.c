@@ -19,7 +19,7 @@ static mode_t password_forbidden_bits(const char *path)
 	return n && strncmp(path, dir, n) == 0 && path[n] == '/' ? 0007 : 0077;
 }
 
-static bool password_refuse(const char *path, int fd, bool strict, bool *denied, char why[WHY_MAX])
+static bool password_refuse(int fd, mode_t forbidden, bool *denied, char why[WHY_MAX])
 {
 	struct stat st;
 
@@ -31,7 +31,7 @@ static bool password_refuse(const char *path, int fd, bool strict, bool *denied,
 		snprintf(why, WHY_MAX, "is not a regular file");
 		return true;
 	}
-	if (strict && (st.st_mode & password_forbidden_bits(path))) {
+	if (st.st_mode & forbidden) {
 		*denied = true;
 		snprintf(why, WHY_MAX, "is open to group or others (mode %04o); run chmod 600", st.st_mode & 07777U);
 		return true;
@@ -57,7 +57,7 @@ static bool password_take(char *data, size_t n, struct conf_arena *a, struct sec
 }
 
 /* -1: why says what is wrong. */
-static int password_open(const char *path, bool strict, bool *denied, char why[WHY_MAX])
+static int password_open(const char *path, mode_t forbidden, bool *denied, char why[WHY_MAX])
 {
 	/* Not blocking: the name may be that of a pipe nobody writes to. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -67,7 +67,7 @@ static int password_open(const char *path, bool strict, bool *denied, char why[W
 		snprintf(why, WHY_MAX, "%s", strerror(errno));
 		return -1;
 	}
-	if (password_refuse(path, fd, strict, denied, why)) {
+	if (password_refuse(fd, forbidden, denied, why)) {
 		close(fd);
 		return -1;
 	}
@@ -76,7 +76,8 @@ static int password_open(const char *path, bool strict, bool *denied, char why[W
 
 bool password_may_read(const char *path, bool strict, bool *denied, char why[WHY_MAX])
 {
-	int fd = password_open(path, strict, denied, why);
+	/* A group may read: that is how others than root are let at a secret that root writes. */
+	int fd = password_open(path, strict ? 0027 : 0, denied, why);
 
 	if (fd >= 0)
 		close(fd);
@@ -85,7 +86,7 @@ bool password_may_read(const char *path, bool strict, bool *denied, char why[WHY
 
 bool password_read(const char *path, struct conf_arena *a, struct secret **out, bool *denied, char why[WHY_MAX])
 {
-	int fd = password_open(path, true, denied, why);
+	int fd = password_open(path, password_forbidden_bits(path), denied, why);
 	const char *reason;
 	char *data;
 	size_t n;

@@ -315,7 +315,7 @@ static bool store_strings(const struct store *s, void *field)
 	struct conf_strings out;
 	const struct value *v = store_elements(s, &out.n);
 
-	out.v = conf_arena_array(s->arena, out.n, sizeof(*out.v));
+	out.v = conf_arena_array(s->arena, out.n + 1, sizeof(*out.v));
 	for (size_t i = 0; i < out.n; i++) {
 		if (v[i].kind != VALUE_STRING)
 			return store_fail(s, "expected %s, got %s", key_type_text(s->key->type),

@@ -38,6 +38,7 @@ struct credential {
 	int failures; /* of this refresh */
 	int64_t backoff_us;
 	bool wanted; /* somebody waits for something newer than the current generation */
+	bool manual; /* somebody waits for the end of the refresh, whatever it brings */
 	int64_t cooldown_us, cooldown_until_us;
 	struct timer again; /* PAUSING: the next try */
 	struct timer due;   /* the next refresh by time */
@@ -221,12 +222,11 @@ static void credential_finish(struct credential *c, enum err result)
 	log_at(dull ? LOG_LV_DEBUG : LOG_LV_INFO, "cred.refresh", L_STR("credential", c->o.name),
 	       L_STR("asked", cred_reason_name(c->reason)), L_STR("result", err_name(result)),
 	       L_INT("generation", credential_number(c)));
-	if (c->wanted) {
-		c->wanted = false;
+	if (c->wanted)
 		credential_cool_down(c, result);
-		if (result != ERR_OK)
-			credential_tell_refreshed(c, credential_number(c), result, false);
-	}
+	if ((c->wanted || c->manual) && result != ERR_OK)
+		credential_tell_refreshed(c, credential_number(c), result, false);
+	c->wanted = c->manual = false;
 	credential_schedule(c);
 }
 
@@ -402,7 +402,7 @@ void credential_stop(struct credential *c)
 	timer_stop(c->loop, &c->cool);
 	loop_unpost(c->loop, &c->tell);
 	c->state = REFRESH_REST;
-	c->wanted = c->tell_published = c->tell_refreshed = false;
+	c->wanted = c->manual = c->tell_published = c->tell_refreshed = false;
 }
 
 void credential_free(struct credential **pc)
@@ -444,14 +444,19 @@ void credential_want_newer(struct credential *c, uint64_t than)
 
 void credential_refresh(struct credential *c)
 {
-	if (!c->source || !c->ops->asks || c->state == REFRESH_ASKING)
+	if (!c->source)
 		return;
-	if (c->state == REFRESH_REST) {
-		credential_ask(c, CRED_MANUAL);
+	if (!c->ops->asks) {
+		credential_tell_refreshed(c, credential_number(c), ERR_UNCHANGED, true);
 		return;
 	}
-	timer_stop(c->loop, &c->again);
-	credential_on_again(c);
+	c->manual = true;
+	if (c->state == REFRESH_REST) {
+		credential_ask(c, CRED_MANUAL);
+	} else if (c->state == REFRESH_PAUSING) {
+		timer_stop(c->loop, &c->again);
+		credential_on_again(c);
+	}
 }
 
 void credential_view(const struct credential *c, struct credential_view *out)

@@ -67,7 +67,8 @@ struct credential;
 struct credential_events {
 	/* A new generation; the callee takes references it wants to keep. */
 	void (*published)(void *arg, struct credential *c, struct cred *g);
-	/* A refresh that was wanted ended without anything newer than `than`. final: it never will have. */
+	/* A refresh that was wanted, or asked for by credential_refresh(), ended without anything newer than `than`. final: it
+	 * never will have. */
 	void (*refreshed)(void *arg, struct credential *c, uint64_t than, enum err why, bool final);
 };
 

@@ -20,6 +20,7 @@
 #define CTL_SOCKET	     "/run/leased/admin.sock"
 #define CTL_TIMEOUT_US	     INT64_C(10000000)
 #define CTL_DRAIN_DEFAULT_US INT64_C(30000000)
+#define CTL_REFRESH_US	     INT64_C(120000000) /* a source may be asked a few times */
 #define CTL_WATCH_MAX_S	     86400
 
 enum ctl_exit { CTL_OK, CTL_FAILED, CTL_USAGE, CTL_TIMEOUT, CTL_UNREACHABLE };
@@ -171,6 +172,23 @@ static enum ctl_exit ctl_resume(const struct ctl *c, int argc, char **argv)
 	return code;
 }
 
+static enum ctl_exit ctl_refresh(const struct ctl *c, int argc, char **argv)
+{
+	char *escaped, *target;
+	enum ctl_exit code;
+
+	if (argc == 0)
+		return ctl_usage("refresh which credential?", NULL);
+	if (argc > 1)
+		return ctl_usage("unexpected argument", argv[1]);
+	escaped = client_escape(argv[0]);
+	target = mem_printf("/refresh?credential=%s", escaped);
+	code = ctl_do(c, "POST", target, CTL_REFRESH_US);
+	mem_free(target);
+	mem_free(escaped);
+	return code;
+}
+
 static enum ctl_exit ctl_shutdown(const struct ctl *c, int argc, char **argv)
 {
 	if (argc > 1)
@@ -197,6 +215,7 @@ static const struct ctl_command {
 	{"snapshot", "", "the same as show snapshot", ctl_snapshot},
 	{"drain", "[POOL] [TIMEOUT] [STOP]", "wait until nothing is leased; STOP: refuse new leases", ctl_drain},
 	{"resume", "[POOL]", "lease again after drain", ctl_resume},
+	{"refresh", "CREDENTIAL", "ask the credential's source again, and wait for it", ctl_refresh},
 	{"shutdown", "[GRACEFUL|IMMEDIATE]", "end the daemon", ctl_shutdown},
 	{"ping", "", "see whether the daemon answers", ctl_ping},
 	{"help", "", "print this", ctl_help},

@@ -33,7 +33,8 @@ static const struct show_group {
 } show_groups[] = {
 	{"sv_active", {"leased", NULL}},
 	{"sv_idle", {"idle", NULL}},
-	{"sv_tested", {"probing", "cleaning", "reauth", NULL}},
+	{"sv_tested", {"probing", "cleaning", NULL}},
+	{"sv_reauth", {"reauth", NULL}},
 	{"sv_login", {"dialing", "securing", "login", NULL}},
 	{"sv_closing", {"closing", NULL}},
 };
@@ -44,7 +45,7 @@ static json_t *show_pool_row(const json_t *pool)
 {
 	const json_t *clients = json_object_get(pool, "clients"), *servers = json_object_get(pool, "servers"),
 		     *server;
-	int64_t wait = show_int(pool, "oldest_wait_us"), backoff = 0;
+	int64_t wait = show_int(pool, "oldest_wait_us"), backoff = 0, gen = 0;
 	json_t *row = json_object();
 	size_t i;
 
@@ -59,11 +60,17 @@ static json_t *show_pool_row(const json_t *pool)
 		show_set(row, show_groups[g].key, n);
 	}
 	json_array_foreach(servers, i, server) backoff += !json_is_true(json_object_get(server, "up"));
+	/* The newest that a server has accepted. */
+	json_array_foreach(servers, i, server) gen = show_int(server, "cred_gen") > gen ? show_int(server, "cred_gen")
+											: gen;
 	show_set(row, "sv_backoff", backoff);
 	show_set(row, "maxwait", wait / 1000000);
 	show_set(row, "maxwait_us", wait % 1000000);
 	json_object_set(row, "why", json_object_get(pool, "why"));
 	json_object_set(row, "draining", json_object_get(pool, "draining"));
+	show_set(row, "cred_gen", gen);
+	json_object_set(row, "mode", json_object_get(pool, "mode"));
+	json_object_set(row, "credential", json_object_get(pool, "credential"));
 	json_object_set(row, "protocol", json_object_get(pool, "protocol"));
 	return row;
 }
@@ -123,6 +130,11 @@ static json_t *show_snapshot(const json_t *status)
 static json_t *show_listeners(const json_t *status)
 {
 	return show_members(status, "listeners");
+}
+
+static json_t *show_credentials(const json_t *status)
+{
+	return json_deep_copy(json_object_get(status, "credentials"));
 }
 
 static json_t *show_limits(const json_t *status)
@@ -205,12 +217,15 @@ static const struct column show_pools_columns[] = {
 	{"sv_active", "sv_active", COLUMN_PLAIN},
 	{"sv_idle", "sv_idle", COLUMN_PLAIN},
 	{"sv_tested", "sv_tested", COLUMN_PLAIN},
+	{"sv_reauth", "sv_reauth", COLUMN_PLAIN},
 	{"sv_login", "sv_login", COLUMN_PLAIN},
 	{"sv_backoff", "sv_backoff", COLUMN_PLAIN},
 	{"maxwait", "maxwait", COLUMN_PLAIN},
 	{"maxwait_us", "maxwait_us", COLUMN_PLAIN},
 	{"why", "why", COLUMN_PLAIN},
 	{"draining", "draining", COLUMN_PLAIN},
+	{"mode", "mode", COLUMN_PLAIN},
+	{"cred_gen", "cred_gen", COLUMN_PLAIN},
 	{NULL, NULL, COLUMN_PLAIN},
 };
 
@@ -222,9 +237,12 @@ static const struct column show_servers_columns[] = {
 	{"failures", "failures", COLUMN_PLAIN},
 	{"last_error", "last_error", COLUMN_PLAIN},
 	{"max_size", "max_size", COLUMN_PLAIN},
+	{"cred_gen", "cred_gen", COLUMN_PLAIN},
+	{"stale", "stale", COLUMN_PLAIN},
 	{"sv_active", "sv_active", COLUMN_PLAIN},
 	{"sv_idle", "sv_idle", COLUMN_PLAIN},
 	{"sv_tested", "sv_tested", COLUMN_PLAIN},
+	{"sv_reauth", "sv_reauth", COLUMN_PLAIN},
 	{"sv_login", "sv_login", COLUMN_PLAIN},
 	{"sv_closing", "sv_closing", COLUMN_PLAIN},
 	{"addresses", "addresses", COLUMN_LIST},
@@ -244,11 +262,24 @@ static const struct column show_clients_columns[] = {
 };
 
 static const struct column show_snapshot_columns[] = {
-	{"pool", "pool", COLUMN_PLAIN},	    {"id", "id", COLUMN_PLAIN},
-	{"server", "server", COLUMN_PLAIN}, {"address", "address", COLUMN_PLAIN},
-	{"state", "state", COLUMN_PLAIN},   {"in_use", "in_use", COLUMN_PLAIN},
-	{"age", "age_us", COLUMN_DURATION}, {"idle", "idle_us", COLUMN_DURATION},
-	{"leases", "leases", COLUMN_PLAIN}, {"close_needed", "close_needed", COLUMN_PLAIN},
+	{"pool", "pool", COLUMN_PLAIN},		{"id", "id", COLUMN_PLAIN},
+	{"server", "server", COLUMN_PLAIN},	{"address", "address", COLUMN_PLAIN},
+	{"state", "state", COLUMN_PLAIN},	{"in_use", "in_use", COLUMN_PLAIN},
+	{"age", "age_us", COLUMN_DURATION},	{"idle", "idle_us", COLUMN_DURATION},
+	{"leases", "leases", COLUMN_PLAIN},	{"close_needed", "close_needed", COLUMN_PLAIN},
+	{"cred_gen", "cred_gen", COLUMN_PLAIN}, {NULL, NULL, COLUMN_PLAIN},
+};
+
+static const struct column show_credentials_columns[] = {
+	{"credential", "name", COLUMN_PLAIN},
+	{"source", "source", COLUMN_PLAIN},
+	{"generation", "generation", COLUMN_PLAIN},
+	{"age", "age_us", COLUMN_DURATION},
+	{"expires_in", "expires_in_us", COLUMN_DURATION},
+	{"refreshing", "refreshing", COLUMN_PLAIN},
+	{"cooldown", "cooldown_us", COLUMN_DURATION},
+	{"subscribers", "subscribers", COLUMN_PLAIN},
+	{"last_error", "last_error", COLUMN_PLAIN},
 	{NULL, NULL, COLUMN_PLAIN},
 };
 
@@ -294,6 +325,8 @@ static const struct show show_table[] = {
 	{"clients", SHOW_FULL, show_clients_columns, show_clients, "every client"},
 	{"snapshot", SHOW_FULL, show_snapshot_columns, show_snapshot, "every upstream connection"},
 	{"listeners", SHOW_SUMMARY, show_listeners_columns, show_listeners, "the addresses listened on"},
+	{"credentials", SHOW_SUMMARY, show_credentials_columns, show_credentials,
+	 "what pools log in with, and how old it is"},
 	{"limits", SHOW_SUMMARY, show_limits_columns, show_limits, "limits of the process and what is used of them"},
 	{"stats", SHOW_SUMMARY, show_stats_columns, show_stats, "counters and times of each pool"},
 	{"workers", SHOW_SUMMARY, show_workers_columns, show_workers, "threads and the pools they serve"},

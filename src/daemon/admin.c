@@ -1,10 +1,12 @@
 #include "daemon/admin.h"
 
 #include <grp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/units.h"
+#include "daemon/credentials.h"
 #include "daemon/gather.h"
 #include "daemon/metrics.h"
 #include "daemon/status.h"
@@ -21,6 +23,7 @@ struct admin_wait {
 	struct admin *admin;
 	struct http_request *request;
 	bool full;
+	struct credentials_ask ask; /* refresh */
 	/* drain, resume: one call per pool */
 	struct call *calls;
 	size_t missing;
@@ -55,6 +58,7 @@ static void admin_status_gathered(void *arg, struct snap *const *v, size_t n)
 
 	control_process_view(w->admin->control, &p);
 	admin_send(w->request, 200, status_json(&p, v, n, w->full));
+	snap_process_free(&p);
 	mem_free(w);
 }
 
@@ -76,6 +80,7 @@ static void admin_metrics_gathered(void *arg, struct snap *const *v, size_t n)
 
 	control_process_view(w->admin->control, &p);
 	text = metrics_text(&p, v, n, &len);
+	snap_process_free(&p);
 	http_reply(&w->request, 200, METRICS_CONTENT_TYPE, text, len);
 	mem_free(text);
 	mem_free(w);
@@ -182,6 +187,37 @@ static void admin_on_resume(struct admin *a, struct http_request *r)
 	struct call model = {.m.kind = MSG_RESUME};
 
 	admin_pools_call(a, r, &model, "resumed");
+}
+
+static void admin_refreshed(struct credentials_ask *ask, enum err e, uint64_t generation)
+{
+	struct admin_wait *w = container_of(ask, struct admin_wait, ask);
+	char text[120];
+
+	snprintf(text, sizeof(text), "%s generation %llu",
+		 e == ERR_OK ? "new:" : "unchanged:", (unsigned long long)generation);
+	if (e == ERR_OK || e == ERR_UNCHANGED)
+		admin_send(w->request, 200, status_result(text));
+	else
+		admin_error(w->request, e == ERR_SOURCE_TIMEOUT ? 504 : 502, err_text(e));
+	mem_free(w);
+}
+
+static void admin_on_refresh(struct admin *a, struct http_request *r)
+{
+	const char *name = http_param(r, "credential");
+	struct admin_wait *w;
+
+	if (!name) {
+		admin_error(r, 400, "credential: missing");
+		return;
+	}
+	w = admin_wait_new(a, r);
+	w->ask.answered = admin_refreshed;
+	if (credentials_refresh(a->control->credentials, name, &w->ask))
+		return;
+	mem_free(w);
+	admin_error(r, 404, "no pool uses a credential of that name");
 }
 
 static void admin_on_shutdown(struct admin *a, struct http_request *r)

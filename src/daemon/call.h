@@ -31,6 +31,11 @@ struct call {
 	int64_t timeout_us;	/* DRAIN */
 	enum snap_for snap_for; /* SNAPSHOT */
 	bool full;		/* SNAPSHOT: with connections and clients */
+	size_t credential;	/* CREDENTIAL, CREDENTIAL_FAILED: index into the setup's */
+	struct cred *cred;	/* CREDENTIAL */
+	uint64_t than;		/* CREDENTIAL_FAILED: nothing newer than that ... */
+	enum err why;		/* ... because */
+	bool final;		/* ... and there never will be */
 	/* answer */
 	enum err err;
 	struct snap *snap; /* the caller frees it */

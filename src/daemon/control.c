@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/admin.h"
+#include "daemon/credentials.h"
 #include "daemon/gather.h"
 #include "daemon/statsline.h"
 
@@ -69,6 +70,7 @@ static void control_on_stopped(struct call *call)
 			return;
 	timer_stop(c->loop, &c->deadline);
 	c->state = CONTROL_DONE;
+	credentials_stop(c->credentials);
 	c->linger_until_us = loop_now_us(c->loop) + CONTROL_LINGER_US;
 }
 
@@ -126,14 +128,18 @@ static void control_on_deadline(void *arg)
 
 static void control_reopen_logs(struct control *c, int signo)
 {
-	if (signo == SIGHUP)
-		notify_reloading(&c->notify);
 	if (log_reopen())
 		log_at(LOG_LV_NOTICE, "log.reopened", L_INT("signal", signo));
 	else
 		log_at(LOG_LV_WARNING, "log.not_reopened", L_STR("file", c->conf->log.file));
-	if (signo == SIGHUP)
-		notify_ready(&c->notify);
+}
+
+static void control_reload(struct control *c)
+{
+	notify_reloading(&c->notify);
+	control_reopen_logs(c, SIGHUP);
+	credentials_refresh_all(c->credentials);
+	notify_ready(&c->notify);
 }
 
 static void control_on_signal(void *arg, int signo)
@@ -149,11 +155,13 @@ static void control_on_signal(void *arg, int signo)
 		control_shutdown(c, true);
 		break;
 	case SIGHUP:
-	case SIGUSR1:
 		if (c->state == CONTROL_RUNNING)
-			control_reopen_logs(c, signo);
+			control_reload(c);
 		else
 			log_reopen();
+		break;
+	case SIGUSR1:
+		control_reopen_logs(c, signo);
 		break;
 	default:
 		log_at(LOG_LV_WARNING, "signal.ignored", L_INT("signal", signo));
@@ -207,7 +215,12 @@ void control_process_view(const struct control *c, struct snap_process *out)
 		.nofile = c->limits.nofile,
 		.reserved = c->limits.reserved,
 		.log_dropped = log_dropped(),
+		.now_us = loop_now_us(c->loop),
+		.n_credentials = credentials_count(c->credentials),
 	};
+	out->credentials = mem_alloc((out->n_credentials + 1) * sizeof(*out->credentials));
+	for (size_t i = 0; i < out->n_credentials; i++)
+		credentials_view(c->credentials, i, &out->credentials[i]);
 }
 
 static int64_t control_unix_us(void)
@@ -250,6 +263,9 @@ enum err control_open(struct control *c, const struct conf *conf, struct setup *
 	c->box = mailbox_new(c->loop, control_on_answer, c);
 	if (!c->box)
 		return ERR_OS;
+	c->credentials = credentials_new(c);
+	if (!c->credentials)
+		return ERR_OS;
 	c->signals = signals_open(c->loop, control_signals, sizeof(control_signals) / sizeof(control_signals[0]),
 				  control_on_signal, c);
 	return c->signals ? ERR_OK : ERR_OS;
@@ -275,6 +291,7 @@ void control_close(struct control *c)
 	for (size_t i = 0; i < c->n_workers; i++)
 		worker_free(&c->workers[i].worker);
 	mem_free(c->workers);
+	credentials_free(&c->credentials);
 	admin_close(&c->admin);
 	notify_close(&c->notify);
 	if (c->loop) {

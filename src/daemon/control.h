@@ -28,6 +28,7 @@ struct control_worker {
 };
 
 struct admin;
+struct credentials;
 
 struct control {
 	enum control_state state;
@@ -40,6 +41,7 @@ struct control {
 	struct mailbox *box;
 	struct signals *signals;
 	struct admin *admin;
+	struct credentials *credentials;
 	struct control_worker *workers;
 	size_t n_workers;
 	struct list calls; /* under way */
@@ -50,7 +52,8 @@ struct control {
 	bool line_asked;
 };
 
-/* Loop, signals, budget and mailbox; the workers come after. ERR_OS: no descriptors. */
+/* Loop, signals, budget, mailboxes and credentials that are not started; the workers come after. ERR_OS: no
+ * descriptors. */
 enum err control_open(struct control *c, const struct conf *conf, struct setup *setup,
 		      const struct limits *l) MUST_CHECK;
 /* Everything runs: until the end. */
@@ -61,6 +64,7 @@ void control_close(struct control *c);
 void control_call(struct control *c, struct control_worker *w, struct call *call);
 /* Ends the process: at once, or after the leases are over. A second request makes haste. */
 void control_shutdown(struct control *c, bool now);
+/* *out is to be snap_process_free()d. */
 void control_process_view(const struct control *c, struct snap_process *out);
 
 #endif

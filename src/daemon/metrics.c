@@ -243,6 +243,96 @@ static void metrics_gauge_log_dropped(struct metrics *m, const char *name)
 	metrics_single(m, name, (int64_t)m->process->log_dropped);
 }
 
+static void metrics_gauge_dials_waiting_credential(struct metrics *m, const char *name)
+{
+	metrics_each_pool(m, p)
+	{
+		bool waits = p->why == ERR_NO_CREDENTIAL || p->why == ERR_DENIED;
+
+		metrics_pool(m, name, "", p);
+		metrics_u64(m, waits ? p->waiters : 0);
+	}
+}
+
+#define metrics_each_credential(m, c)                                                                                \
+	for (const struct credential_view *c = (m)->process->credentials;                                            \
+	     c < (m)->process->credentials + (m)->process->n_credentials; c++)
+
+static void metrics_credential(struct metrics *m, const char *name, const char *suffix,
+			       const struct credential_view *c)
+{
+	fprintf(m->f, "leased_%s%s", name, suffix);
+	metrics_label(m, "{", "credential", c->name);
+}
+
+/* A time of the loop as one of the calendar. */
+static void metrics_timestamp(struct metrics *m, int64_t at_us)
+{
+	const struct snap_process *p = m->process;
+
+	metrics_seconds(m, p->start_unix_us + p->uptime_us + (at_us - p->now_us));
+}
+
+static void metrics_gauge_credential_generation(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c)
+	{
+		metrics_credential(m, name, "", c);
+		metrics_u64(m, c->generation);
+	}
+}
+
+static void metrics_gauge_credential_expiry(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c) if (c->generation && c->expires_us != INT64_MAX)
+	{
+		metrics_credential(m, name, "", c);
+		metrics_timestamp(m, c->expires_us);
+	}
+}
+
+static void metrics_gauge_credential_refreshed(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c) if (c->generation)
+	{
+		metrics_credential(m, name, "", c);
+		metrics_timestamp(m, c->published_us);
+	}
+}
+
+/* One function per TALLY row: metrics_tally_<id>(). */
+
+static void metrics_tally_credential_refresh(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c) for (int e = 0; e < ERR_COUNT; e++)
+	{
+		if (!c->refreshes[e])
+			continue;
+		metrics_credential(m, name, "_total", c);
+		metrics_label(m, ",", "result", err_name((enum err)e));
+		metrics_u64(m, c->refreshes[e]);
+	}
+}
+
+static void metrics_tally_credential_asked(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c) for (int r = 0; r <= CRED_MANUAL; r++)
+	{
+		metrics_credential(m, name, "_total", c);
+		metrics_label(m, ",", "reason", cred_reason_name((enum cred_reason)r));
+		metrics_u64(m, c->asked[r]);
+	}
+}
+
+static void metrics_tally_credential_errors(struct metrics *m, const char *name)
+{
+	metrics_each_credential(m, c)
+	{
+		metrics_credential(m, name, "_total", c);
+		metrics_u64(m, c->source_errors);
+	}
+}
+
 /* One function per row, so that none of them is long. */
 #define COUNTER(id, name, labels, help)                                                                              \
 	static void metrics_write_##id(struct metrics *m)                                                            \
@@ -272,6 +362,12 @@ static void metrics_gauge_log_dropped(struct metrics *m, const char *name)
 		metrics_head(m, name, "", "gauge", help);                                                            \
 		metrics_gauge_##id(m, name);                                                                         \
 	}
+#define TALLY(id, name, labels, help)                                                                                \
+	static void metrics_write_##id(struct metrics *m)                                                            \
+	{                                                                                                            \
+		metrics_head(m, name, "_total", "counter", help);                                                    \
+		metrics_tally_##id(m, name);                                                                         \
+	}
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY_ERR
@@ -283,6 +379,7 @@ static void (*const metrics_rows[])(struct metrics *) = {
 #define COUNTER_BY_ERR(id, name, label, help) metrics_write_##id,
 #define HISTOGRAM(id, name, help)	      metrics_write_##id,
 #define GAUGE(id, name, labels, help)	      metrics_write_##id,
+#define TALLY(id, name, labels, help)	      metrics_write_##id,
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY_ERR

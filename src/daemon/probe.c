@@ -5,8 +5,20 @@
 #include "base/mem.h"
 #include "daemon/worker.h"
 
+/* A credential that is loaded for one look. */
+struct probe_cred {
+	struct probe_run *run;
+	const char *name;
+	struct credential *credential;
+	bool answered;
+	enum err e;
+	const char *why; /* NULL: see e */
+};
+
 struct probe_run {
 	struct loop *loop;
+	struct probe_cred *creds;
+	size_t n_creds, unanswered;
 	struct resolver *resolver;
 	struct probe *v;
 	size_t n, left;
@@ -16,11 +28,13 @@ struct probe {
 	struct probe_run *run;
 	const struct setup_pool *pool;
 	const struct service_server *server;
+	struct addr_spec where; /* of the server, or of the credential */
+	struct script_cred cred;
 	struct lookup *lookup;
 	struct addr addrs[RESOLVE_MAX];
 	size_t n_addrs, at; /* the address being tried */
 	struct stream *stream;
-	void *state; /* the protocol's */
+	void *state, *shared; /* the protocol's: of the connection, and of the pool */
 	struct buf out;
 	int step; /* index into probe_steps; -1: dialling */
 	int64_t since_us;
@@ -46,16 +60,6 @@ static const struct probe_step {
 
 static void probe_next_address(struct probe *p);
 static void probe_begin(struct probe *p, int step);
-
-static const struct script_cred *probe_cred(const struct probe *p, struct script_cred *out)
-{
-	const struct cred *c = p->pool->cred;
-
-	if (!c)
-		return NULL;
-	*out = (struct script_cred){c->is.username, c->is.password, c->is.database};
-	return out;
-}
 
 static void probe_head(struct probe *p)
 {
@@ -165,7 +169,6 @@ static int64_t probe_timeout_us(const struct probe *p)
 /* Starts the first dialogue from `step` on that this protocol has. */
 static void probe_begin(struct probe *p, int step)
 {
-	struct script_cred cred;
 	const struct service_opts *o = &p->pool->opts;
 	struct loop *l = p->run->loop;
 	struct blocks *blocks;
@@ -181,8 +184,8 @@ static void probe_begin(struct probe *p, int step)
 	buf_clear(&p->out);
 	buf_init(&p->out, blocks);
 	timer_set(l, &p->deadline, loop_now_us(l) + probe_timeout_us(p));
-	probe_verdict(p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, probe_cred(p, &cred),
-					 blocks, &p->out));
+	probe_verdict(
+		p, o->proto->begin(p->state, probe_steps[step].dialogue, o->proto_conf, &p->cred, blocks, &p->out));
 }
 
 static void probe_read(struct probe *p)
@@ -190,7 +193,6 @@ static void probe_read(struct probe *p)
 	void *scratch = loop_scratch(p->run->loop);
 	size_t n = 0;
 	enum err e = stream_read(p->stream, scratch, LOOP_SCRATCH_BYTES, &n);
-	struct script_cred cred;
 	enum proto_verdict v;
 
 	if (e == ERR_AGAIN)
@@ -199,7 +201,7 @@ static void probe_read(struct probe *p)
 		probe_fail(p, e);
 		return;
 	}
-	v = p->pool->opts.proto->feed(p->state, scratch, n, probe_cred(p, &cred), &p->out);
+	v = p->pool->opts.proto->feed(p->state, scratch, n, &p->cred, &p->out);
 	secret_wipe(scratch, n);
 	probe_verdict(p, v);
 }
@@ -265,24 +267,52 @@ static void probe_on_resolved(void *arg, enum err e, const struct addr *v, size_
 	probe_next_address(p);
 }
 
+static void probe_state(struct probe *p, const struct proto *proto)
+{
+	p->state = mem_alloc(proto->up_bytes + 1);
+	p->shared = proto->talk ? mem_alloc(proto->talk->pool_bytes + 1) : NULL;
+	if (proto->attach)
+		proto->attach(p->state, p->pool->opts.proto_conf, p->shared);
+}
+
+/* What the server is logged in to with; a credential may say where as well. False: there is none yet. */
+static bool probe_has_cred(struct probe *p)
+{
+	const struct cred *c;
+
+	if (p->pool->credential == SETUP_NONE)
+		return true;
+	c = credential_current(p->run->creds[p->pool->credential].credential);
+	if (!c)
+		return false;
+	p->cred = (struct script_cred){
+		.username = c->is.username, .password = c->is.password, .database = c->is.database};
+	return service_target(&p->server->where, &c->is, &p->where);
+}
+
 static void probe_start(struct probe_run *run, struct probe *p, const struct setup_pool *pool,
 			const struct service_server *server)
 {
 	p->run = run;
 	p->pool = pool;
 	p->server = server;
-	p->state = mem_alloc(pool->opts.proto->up_bytes + 1);
+	p->where = server->where;
+	probe_state(p, pool->opts.proto);
 	p->report = open_memstream(&p->text, &p->text_len);
 	BUG_ON(!p->report);
 	buf_init(&p->out, loop_blocks(run->loop));
 	timer_init(&p->deadline, probe_on_deadline, p);
-	if (server->where.kind == ADDR_NAME) {
-		p->lookup = resolver_lookup(run->resolver, server->where.host, server->where.port, probe_on_resolved,
-					    p);
-		return;
+	if (!probe_has_cred(p)) {
+		probe_head(p);
+		fprintf(p->report, "%s\n", err_text(ERR_NO_CREDENTIAL));
+		p->failed = true;
+		p->run->left--;
+	} else if (p->where.kind == ADDR_NAME) {
+		p->lookup = resolver_lookup(run->resolver, p->where.host, p->where.port, probe_on_resolved, p);
+	} else {
+		p->addrs[p->n_addrs++] = p->where.addr;
+		probe_next_address(p);
 	}
-	p->addrs[p->n_addrs++] = server->where.addr;
-	probe_next_address(p);
 }
 
 static bool probe_report(struct probe *p, FILE *out)
@@ -291,6 +321,7 @@ static bool probe_report(struct probe *p, FILE *out)
 	fputs(p->text, out);
 	free(p->text);
 	mem_free(p->state);
+	mem_free(p->shared);
 	return !p->failed;
 }
 
@@ -306,12 +337,87 @@ static enum err probe_run_all(struct probe_run *run, const struct setup *s, FILE
 	for (size_t i = 0; i < s->n_pools; i++)
 		for (size_t j = 0; j < s->pools[i].opts.n_servers; j++)
 			probe_start(run, &run->v[k++], &s->pools[i], &s->pools[i].servers[j]);
-	if (run->n > 0)
+	if (run->left > 0)
 		loop_run(run->loop);
 	for (size_t i = 0; i < run->n; i++)
 		ok &= probe_report(&run->v[i], out);
 	mem_free(run->v);
 	return ok ? ERR_OK : ERR_ALL_DOWN;
+}
+
+/* ---- credentials */
+
+static void probe_cred_over(struct probe_cred *c, enum err e)
+{
+	if (c->answered)
+		return;
+	c->answered = true;
+	c->e = e;
+	if (--c->run->unanswered == 0)
+		loop_stop(c->run->loop);
+}
+
+static void probe_cred_published(void *arg, struct credential *c, struct cred *g)
+{
+	(void)c;
+	(void)g;
+	probe_cred_over(arg, ERR_OK);
+}
+
+static void probe_cred_refreshed(void *arg, struct credential *c, uint64_t than, enum err why, bool final)
+{
+	(void)c;
+	(void)than;
+	(void) final;
+	probe_cred_over(arg, why);
+}
+
+static void probe_cred_start(struct probe_cred *c, const struct setup *s, size_t i)
+{
+	static const struct credential_events events = {probe_cred_published, probe_cred_refreshed};
+	struct credential_opts o = setup_credential_opts(s, i);
+	enum err e;
+
+	c->name = s->credentials[i]->name;
+	c->credential = credential_new(c->run->loop, &o, &events, c);
+	e = credential_start(c->credential, &c->why);
+	if (e == ERR_OK) {
+		c->why = NULL;
+		/* Nothing may be published by itself when there is nothing; the end of a refresh is told in any case. */
+		credential_want_newer(c->credential, 0);
+	} else {
+		probe_cred_over(c, e);
+	}
+}
+
+/* Loads every credential, as the daemon does at its start. Only failures are news. */
+static bool probe_creds(struct probe_run *run, const struct setup *s, FILE *out)
+{
+	bool ok = true;
+
+	run->n_creds = run->unanswered = s->n_credentials;
+	run->creds = mem_alloc((run->n_creds + 1) * sizeof(*run->creds));
+	for (size_t i = 0; i < run->n_creds; i++)
+		run->creds[i].run = run;
+	for (size_t i = 0; i < run->n_creds; i++)
+		probe_cred_start(&run->creds[i], s, i);
+	if (run->unanswered > 0)
+		loop_run(run->loop);
+	for (size_t i = 0; i < run->n_creds; i++) {
+		struct probe_cred *c = &run->creds[i];
+
+		if (c->e != ERR_OK)
+			fprintf(out, "credential %s: %s\n", c->name, c->why ? c->why : err_text(c->e));
+		ok &= c->e == ERR_OK;
+	}
+	return ok;
+}
+
+static void probe_creds_free(struct probe_run *run)
+{
+	for (size_t i = 0; i < run->n_creds; i++)
+		credential_free(&run->creds[i].credential);
+	mem_free(run->creds);
 }
 
 enum err probe_servers(const struct setup *s, FILE *out)
@@ -322,8 +428,14 @@ enum err probe_servers(const struct setup *s, FILE *out)
 	if (!run.loop)
 		return ERR_OS;
 	run.resolver = worker_resolver(run.loop, &s->conf->dns);
-	if (run.resolver)
+	if (run.resolver) {
+		bool ok = probe_creds(&run, s, out);
+
 		e = probe_run_all(&run, s, out);
+		if (e == ERR_OK && !ok)
+			e = ERR_ALL_DOWN;
+		probe_creds_free(&run);
+	}
 	resolver_free(&run.resolver);
 	loop_free(&run.loop);
 	return e;

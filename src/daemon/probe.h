@@ -2,7 +2,8 @@
  * probe: leased -T: resolves, connects to, logs in to and checks every server of the configuration, and says how it went.
  *
  * One line per address: `pool server address: ok (dial 0.3 ms, login 0.8 ms, ready check 0.2 ms)`, or what failed.
- * All servers at a time; a server's addresses one after the other. A loop of its own, no pool, no listener.
+ * Credentials are loaded first, as the daemon would; one that fails has a line of its own. All servers at a time; a server's
+ * addresses one after the other. A loop of its own, no pool, no listener.
  */
 #ifndef LEASED_DAEMON_PROBE_H
 #define LEASED_DAEMON_PROBE_H

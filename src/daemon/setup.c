@@ -6,10 +6,17 @@
 /* How long a dial or a check counts as quick, so that a waiter may rely on it. */
 #define SETUP_PATIENCE_US 25000
 
+/* The last choice of reauth_on_failure in keys.def. */
+#define SETUP_FAILURE_KEEP 1
+
 /* The rows of the choices of keys.def, in their order. */
 static const enum lease_wait setup_lease_wait[] = {LEASE_BLOCK, LEASE_NONBLOCK};
 static const enum lease_on setup_lease_on[] = {LEASE_ON_CONNECT, LEASE_ON_FIRST_BYTE};
 static const enum reuse_order setup_reuse_order[] = {REUSE_LIFO, REUSE_FIFO, REUSE_OLDEST};
+static const enum cred_change setup_cred_change[] = {CRED_CHANGE_REAUTH, CRED_CHANGE_RECYCLE, CRED_CHANGE_KEEP};
+static const enum service_mode setup_mode[] = {SERVICE_SESSION, SERVICE_TRANSACTION, SERVICE_REQUEST};
+static const enum cred_source setup_source[] = {CRED_STATIC,  CRED_ENV,	    CRED_FILE,	CRED_DIRECTORY,
+						CRED_SYSTEMD, CRED_COMMAND, CRED_STREAM};
 static const enum proto_return setup_reuse[] = {PROTO_RETURN_CLOSE, PROTO_RETURN_QUIET, PROTO_RETURN_CLEAN};
 
 static struct script *setup_script(const struct conf_script *s)
@@ -92,6 +99,19 @@ static struct service_listener setup_listener(const struct conf_listener *l, con
 	};
 }
 
+/* What a pool with a credential does about a new one. */
+static void setup_rotation(struct pool_opts *o, const struct conf_pool *p)
+{
+	o->has_credential = true;
+	o->cred_change = setup_cred_change[p->on_credential_change];
+	o->reauth_spread_us = p->reauth_spread_us;
+	o->reauth_concurrency = (int)p->reauth_concurrency;
+	o->reauth_timeout_us = p->reauth_timeout_us;
+	o->reauth_interval_us = p->reauth_interval_us;
+	o->failed_keeps = p->reauth_on_failure == SETUP_FAILURE_KEEP;
+	o->refresh_max_attempts = (int)p->refresh_max_attempts;
+}
+
 static struct pool_opts setup_pool_opts(const struct conf_pool *p, bool has_health_check)
 {
 	return (struct pool_opts){
@@ -122,19 +142,55 @@ static struct proto_conf *setup_proto_conf(const struct setup_pool *p)
 	return tcp_conf_new(&tcp);
 }
 
-static void setup_cred(struct setup_pool *p)
+/* The index of the credential among those that are used. */
+static size_t setup_credential(struct setup *s, const struct conf_credential *c)
 {
-	const struct conf_credential *c = p->conf->credential;
-	struct cred_fields f;
+	size_t i = 0;
 
 	if (!c)
-		return;
-	cred_fields_init(&f);
-	f.username = c->username ? mem_strdup(c->username) : NULL;
-	f.password = c->password ? secret_ref(c->password) : NULL;
-	p->cred = cred_new(1, &f);
-	p->opts.cred = p->cred;
-	p->opts.pool.has_credential = true;
+		return SETUP_NONE;
+	while (i < s->n_credentials && s->credentials[i] != c)
+		i++;
+	if (i == s->n_credentials)
+		s->credentials[s->n_credentials++] = c;
+	return i;
+}
+
+static const char *setup_text(const char *text)
+{
+	return text && *text ? text : NULL;
+}
+
+struct credential_opts setup_credential_opts(const struct setup *s, size_t i)
+{
+	const struct conf_credential *c = s->credentials[i];
+	struct credential_opts o = {
+		.name = c->name,
+		.source = setup_source[c->source],
+		.env_username = setup_text(c->env_username),
+		.env_password = setup_text(c->env_password),
+		.path = setup_text(c->path),
+		.argv = c->argv.v,
+		.pass_env = c->pass_env.v,
+		.strict_permissions = c->strict_permissions,
+		.poll_us = c->poll_interval_us,
+		.debounce_us = c->debounce_us,
+		.interval_us = c->refresh_interval_us,
+		.refresh_ratio = c->refresh_ratio,
+		.refresh_before_us = c->refresh_before_us,
+		.timeout_us = c->source_timeout_us,
+		.retries = (int)c->source_retries,
+		.backoff_initial_us = c->source_backoff_initial_us,
+		.backoff_max_us = c->source_backoff_max_us,
+		.backoff_multiplier = c->source_backoff_multiplier,
+		.cooldown_us = c->refresh_cooldown_us,
+		.cooldown_max_us = c->refresh_cooldown_max_us,
+	};
+
+	cred_fields_init(&o.fixed);
+	o.fixed.username = setup_text(c->username) ? mem_strdup(c->username) : NULL;
+	o.fixed.password = c->password ? secret_ref(c->password) : NULL;
+	return o;
 }
 
 static void setup_lists(struct setup_pool *p, const struct conf *c)
@@ -163,6 +219,8 @@ static void setup_pool(struct setup_pool *p, const struct conf_pool *conf, const
 		.pool = setup_pool_opts(conf, p->health_check != NULL),
 		.proto = proto_find(conf->protocol),
 		.tcp = setup_tcp_opts(&c->tcp),
+		.mode = setup_mode[conf->mode],
+		.multiplex = (int)conf->multiplex_connections,
 		.max_clients = (int)conf->max_clients,
 		.lease_on = setup_lease_on[conf->lease_on],
 		.quiet_time_us = conf->quiet_time_us,
@@ -176,7 +234,8 @@ static void setup_pool(struct setup_pool *p, const struct conf_pool *conf, const
 	};
 	p->proto_conf = setup_proto_conf(p);
 	p->opts.proto_conf = p->proto_conf;
-	setup_cred(p);
+	if (p->credential != SETUP_NONE)
+		setup_rotation(&p->opts.pool, conf);
 	setup_lists(p, c);
 }
 
@@ -187,8 +246,11 @@ struct setup *setup_new(const struct conf *c)
 	s->conf = c;
 	s->n_pools = c->n_pools;
 	s->pools = mem_alloc((c->n_pools + 1) * sizeof(*s->pools));
-	for (size_t i = 0; i < c->n_pools; i++)
+	s->credentials = mem_alloc((c->n_credentials + 1) * sizeof(struct conf_credential *));
+	for (size_t i = 0; i < c->n_pools; i++) {
+		s->pools[i].credential = setup_credential(s, c->pools[i].credential);
 		setup_pool(&s->pools[i], &c->pools[i], c);
+	}
 	return s;
 }
 
@@ -203,13 +265,20 @@ void setup_free(struct setup **s)
 		script_free(&p->login);
 		script_free(&p->health_check);
 		script_free(&p->ready_check);
-		cred_drop(&p->cred);
 		mem_free(p->servers);
 		mem_free(p->listeners);
 	}
 	mem_free((*s)->pools);
+	mem_free((*s)->credentials);
 	mem_free(*s);
 	*s = NULL;
+}
+
+const char *setup_mode_name(const struct conf_pool *p)
+{
+	static const char *const names[] = {"session", "transaction", "request"};
+
+	return names[p->mode];
 }
 
 size_t setup_listeners(const struct conf *c)

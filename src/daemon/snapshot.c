@@ -1,5 +1,7 @@
 #include "daemon/snapshot.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 
 #define SNAP_ADDRS RESOLVE_MAX
@@ -57,12 +59,11 @@ static void snap_lists(struct snap_pool *out, struct service *s)
 	service_clients(s, out->client_list, out->n_client_list);
 }
 
-void snap_take(struct snap_pool *out, struct service *s, const char *protocol, bool full, int64_t now_us)
+void snap_take(struct snap_pool *out, struct service *s, bool full, int64_t now_us)
 {
 	struct pool *p = service_pool(s);
 
 	out->name = pool_name(p);
-	out->protocol = protocol;
 	for (int i = 0; i < CLIENT_STATES; i++)
 		out->clients[i] = service_count(s, (enum client_state)i);
 	out->waiters = pool_waiting(p);
@@ -112,6 +113,25 @@ size_t snap_pool_clients(const struct snap_pool *p)
 	for (int i = 0; i < CLIENT_STATES; i++)
 		n += p->clients[i];
 	return n;
+}
+
+size_t snap_subscribers(struct snap *const *v, size_t n, const char *credential)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < n; i++)
+		for (const struct snap_pool *p = v[i]->pools; p < v[i]->pools + v[i]->n_pools; p++)
+			for (int st = 0; p->credential && strcmp(p->credential, credential) == 0 && st < UP_CLOSING;
+			     st++)
+				total += snap_pool_upstreams(p, (enum up_state)st);
+	return total;
+}
+
+void snap_process_free(struct snap_process *p)
+{
+	mem_free(p->credentials);
+	p->credentials = NULL;
+	p->n_credentials = 0;
 }
 
 int64_t snap_quantile_us(const struct hist *h, double q)

@@ -7,6 +7,7 @@
 #ifndef LEASED_DAEMON_SNAPSHOT_H
 #define LEASED_DAEMON_SNAPSHOT_H
 
+#include "cred/credential.h"
 #include "serve/service.h"
 
 /* Who asks: each asker has its own "longest turn since I last asked". */
@@ -20,6 +21,7 @@ struct snap_server {
 
 struct snap_pool {
 	const char *name, *protocol;
+	const char *mode, *credential; /* credential NULL: none */
 	size_t clients[CLIENT_STATES];
 	size_t waiters;
 	int64_t oldest_wait_us;
@@ -52,15 +54,21 @@ struct snap_process {
 	int fd_budget, fd_in_use;
 	int64_t nofile, reserved;
 	uint64_t log_dropped;
+	int64_t now_us; /* of the credentials' times */
+	struct credential_view *credentials;
+	size_t n_credentials;
 };
+void snap_process_free(struct snap_process *p);
 
 struct snap *snap_new(int worker, size_t n_pools, bool full, int64_t now_us);
 /* In the service's thread. */
-void snap_take(struct snap_pool *out, struct service *s, const char *protocol, bool full, int64_t now_us);
+void snap_take(struct snap_pool *out, struct service *s, bool full, int64_t now_us);
 void snap_free(struct snap **s);
 
 size_t snap_pool_upstreams(const struct snap_pool *p, enum up_state s); /* of all its servers */
 size_t snap_pool_clients(const struct snap_pool *p);
+/* Upstream connections of the pools that use the credential, but for those being closed. */
+size_t snap_subscribers(struct snap *const *v, size_t n, const char *credential);
 /* Upper estimate of the q-quantile (0 < q < 1), interpolated within its bucket; 0 when nothing was counted. */
 int64_t snap_quantile_us(const struct hist *h, double q);
 

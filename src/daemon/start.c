@@ -11,6 +11,7 @@
 #include "daemon/activate.h"
 #include "daemon/admin.h"
 #include "daemon/control.h"
+#include "daemon/credentials.h"
 #include "daemon/process.h"
 
 struct start {
@@ -173,6 +174,7 @@ static int start_workers(struct start *s)
 			.budget = c->budget,
 			.clients = c->clients,
 			.answers = c->box,
+			.wishes = credentials_box(c->credentials),
 		};
 
 		c->workers[i].worker = worker_new(&o);
@@ -208,6 +210,17 @@ static int start_user(struct start *s)
 	return EXIT_CODE_OK;
 }
 
+/* As the user the daemon is from now on: so it will be able to read them again. */
+static int start_credentials(struct start *s)
+{
+	const char *why = "";
+	enum err e = credentials_start(s->control.credentials, &why);
+
+	if (e != ERR_OK)
+		return start_fail(s, e == ERR_PERMISSION ? EXIT_CODE_PERMISSION : EXIT_CODE_CONFIG, "%s", why);
+	return EXIT_CODE_OK;
+}
+
 static int start_threads(struct start *s)
 {
 	struct control *c = &s->control;
@@ -235,8 +248,8 @@ static void start_end(struct start *s)
 int start_run(struct options *o)
 {
 	static int (*const stages[])(struct start *) = {
-		start_log,     start_limits, start_pid_file, start_setup,   start_control,
-		start_workers, start_admin,  start_user,     start_threads,
+		start_log,     start_limits, start_pid_file, start_setup,	start_control,
+		start_workers, start_admin,  start_user,     start_credentials, start_threads,
 	};
 	struct start s = {.options = o, .pid_file.fd = -1, .ready_fd = -1};
 	int code = EXIT_CODE_OK;

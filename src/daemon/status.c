@@ -89,6 +89,8 @@ static json_t *status_server(const struct snap_server *s)
 	status_int(o, "failures", s->view.failures);
 	status_str(o, "last_error", err_name(s->view.last_error));
 	status_int(o, "max_size", s->view.max_size);
+	status_int(o, "cred_gen", (int64_t)s->view.proven_gen);
+	status_int(o, "stale", (int64_t)s->view.stale);
 	for (int i = 0; i < UP_STATES; i++)
 		status_int(states, up_state_name((enum up_state)i), (int64_t)s->view.by_state[i]);
 	json_object_set_new(o, "states", states);
@@ -116,6 +118,7 @@ static json_t *status_connection(const struct upstream_view *u, int64_t now_us)
 	status_ago(o, "last_returned_us", u->last_returned_us, now_us);
 	status_int(o, "leases", (int64_t)u->leases);
 	status_bool(o, "close_needed", u->close_needed);
+	status_int(o, "cred_gen", (int64_t)u->gen);
 	return o;
 }
 
@@ -151,6 +154,8 @@ static json_t *status_pool(const struct snap_pool *p, bool full, int64_t now_us)
 
 	status_str(o, "name", p->name);
 	status_str(o, "protocol", p->protocol);
+	status_str(o, "mode", p->mode);
+	json_object_set_new(o, "credential", p->credential ? json_string(p->credential) : json_null());
 	for (int i = 0; i < CLIENT_STATES; i++)
 		status_int(clients, client_state_name((enum client_state)i), (int64_t)p->clients[i]);
 	json_object_set_new(o, "clients", clients);
@@ -176,6 +181,48 @@ static size_t status_total(struct snap *const *v, size_t n, enum up_state s)
 		for (size_t k = 0; k < v[i]->n_pools; k++)
 			total += snap_pool_upstreams(&v[i]->pools[k], s);
 	return total;
+}
+
+static json_t *status_asked(const struct credential_view *c)
+{
+	json_t *o = json_object();
+
+	for (int r = 0; r <= CRED_MANUAL; r++)
+		status_int(o, cred_reason_name((enum cred_reason)r), (int64_t)c->asked[r]);
+	return o;
+}
+
+static json_t *status_credential(const struct credential_view *c, size_t subscribers, int64_t now_us)
+{
+	json_t *o = json_object();
+
+	status_str(o, "name", c->name);
+	status_str(o, "source", c->source);
+	status_int(o, "generation", (int64_t)c->generation);
+	status_ago(o, "age_us", c->published_us, now_us);
+	json_object_set_new(o, "expires_in_us",
+			    c->expires_us == INT64_MAX ? json_null() : json_integer(c->expires_us - now_us));
+	status_ago(o, "asked_us", c->asked_us, now_us);
+	status_bool(o, "refreshing", c->refreshing);
+	status_int(o, "cooldown_us", c->cooldown_until_us > now_us ? c->cooldown_until_us - now_us : 0);
+	status_int(o, "subscribers", (int64_t)subscribers);
+	status_str(o, "last_error", err_name(c->last_error));
+	json_object_set_new(o, "refreshes", status_by_err(c->refreshes));
+	json_object_set_new(o, "asked", status_asked(c));
+	status_int(o, "source_errors", (int64_t)c->source_errors);
+	return o;
+}
+
+static json_t *status_credentials(const struct snap_process *p, struct snap *const *v, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < p->n_credentials; i++) {
+		const struct credential_view *c = &p->credentials[i];
+
+		json_array_append_new(a, status_credential(c, snap_subscribers(v, n, c->name), p->now_us));
+	}
+	return a;
 }
 
 static json_t *status_limits(const struct snap_process *p, struct snap *const *v, size_t n)
@@ -234,6 +281,7 @@ char *status_json(const struct snap_process *p, struct snap *const *v, size_t n,
 			json_array_append_new(pools, status_pool(&v[i]->pools[k], full && v[i]->full, v[i]->now_us));
 	json_object_set_new(o, "workers", workers);
 	json_object_set_new(o, "pools", pools);
+	json_object_set_new(o, "credentials", status_credentials(p, v, n));
 	return status_text(o);
 }
 

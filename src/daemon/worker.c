@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/credentials.h"
 
 /* A poke on its way: one per service and kind, so that it is never queued twice. */
 struct worker_poke {
@@ -24,6 +25,7 @@ struct worker_service {
 	const struct setup_pool *setup;
 	struct service *service;
 	struct worker_poke pokes[WORKER_POKES];
+	struct credential_want want;
 	struct call *drain; /* waits for its answer */
 	bool draining;	    /* since a DRAIN, until it is over; with refuse_new until RESUME */
 	bool stopped;
@@ -82,6 +84,34 @@ static void worker_on_poke(struct worker *w, struct message *m)
 		service_poked(p->to->service, p->what);
 }
 
+/* The pool's login was refused. */
+static void worker_want_newer(void *arg, uint64_t than)
+{
+	struct worker_service *s = arg;
+
+	credential_want(&s->want, than);
+}
+
+static void worker_on_credential(struct worker *w, struct message *m)
+{
+	struct call *c = worker_call_of(m);
+
+	for (size_t i = 0; i < w->n_services; i++)
+		if (w->services[i].setup->credential == c->credential && !w->services[i].stopped)
+			service_credential(w->services[i].service, c->cred);
+	worker_answer(w, c, ERR_OK);
+}
+
+static void worker_on_credential_failed(struct worker *w, struct message *m)
+{
+	struct call *c = worker_call_of(m);
+
+	for (size_t i = 0; i < w->n_services; i++)
+		if (w->services[i].setup->credential == c->credential && !w->services[i].stopped)
+			service_credential_failed(w->services[i].service, c->than, c->why, c->final);
+	worker_answer(w, c, ERR_OK);
+}
+
 static int64_t worker_lag_us(struct worker *w, enum snap_for who)
 {
 	int64_t lag = loop_lag_take_us(w->loop);
@@ -94,6 +124,17 @@ static int64_t worker_lag_us(struct worker *w, enum snap_for who)
 	return lag;
 }
 
+/* What the service itself doesn't know. */
+static void worker_describe(const struct worker *w, const struct worker_service *s, struct snap_pool *out)
+{
+	const struct conf_pool *p = s->setup->conf;
+
+	out->protocol = p->protocol;
+	out->mode = setup_mode_name(p);
+	out->credential = p->credential ? p->credential->name : NULL;
+	out->draining = s->draining || w->stop != NULL;
+}
+
 static void worker_on_snapshot(struct worker *w, struct message *m)
 {
 	struct call *c = worker_call_of(m);
@@ -104,8 +145,8 @@ static void worker_on_snapshot(struct worker *w, struct message *m)
 	for (size_t i = 0; i < w->n_services; i++) {
 		struct worker_service *s = &w->services[i];
 
-		snap_take(&c->snap->pools[i], s->service, s->setup->conf->protocol, c->full, now);
-		c->snap->pools[i].draining = s->draining || w->stop != NULL;
+		snap_take(&c->snap->pools[i], s->service, c->full, now);
+		worker_describe(w, s, &c->snap->pools[i]);
 	}
 	worker_answer(w, c, ERR_OK);
 }
@@ -283,6 +324,9 @@ static void worker_add(struct worker *w, const struct setup_pool *p, const struc
 		s->pokes[i].to = s;
 		s->pokes[i].what = (enum budget_poke)i;
 	}
+	credential_want_init(&s->want, o->wishes, p->credential);
+	opts.want_newer = worker_want_newer;
+	opts.want_arg = s;
 	opts.pool.seed = loop_random(w->loop);
 	s->service = service_new(w->loop, w->resolver, &opts, o->budget, o->clients, worker_budget_poke, s);
 }

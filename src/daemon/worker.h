@@ -26,6 +26,7 @@ struct worker_opts {
 	struct budget *budget;
 	struct client_limit *clients;
 	struct mailbox *answers; /* the control thread's */
+	struct mailbox *wishes;	 /* of pools for newer credentials; the control thread's */
 };
 
 /* A resolver as the configuration wants it; NULL: the system refuses. */

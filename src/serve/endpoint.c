@@ -100,10 +100,8 @@ static void endpoint_arrive(struct endpoint *e, const struct addr *v, size_t n)
 	cred_drop(&c);
 }
 
-/* Where the credential puts the server. False: nowhere that makes sense. */
-static bool endpoint_target(const struct endpoint *e, const struct cred_fields *f, struct addr_spec *out)
+bool service_target(const struct addr_spec *home, const struct cred_fields *f, struct addr_spec *out)
 {
-	const struct addr_spec *home = &e->home;
 	const char *why;
 	char *text;
 	bool ok;
@@ -141,7 +139,7 @@ bool endpoint_move(struct endpoint *e, struct cred *c)
 	struct addr_spec to;
 
 	cred_drop(&e->moving); /* one that was on its way has been overtaken */
-	if (!endpoint_target(e, &c->is, &to)) {
+	if (!service_target(&e->home, &c->is, &to)) {
 		log_at(LOG_LV_ERROR, "cred.endpoint_invalid", L_STR("pool", pool_name(e->svc->pool)),
 		       L_STR("server", server_name(e->server)));
 		return true;

@@ -119,6 +119,8 @@ size_t service_clients(const struct service *s, struct client_view *out, size_t 
 size_t service_listener_addr(const struct service *s, size_t i, struct addr *out); /* returns how many there are */
 /* The addresses a server's name stands for now. */
 size_t service_server_addrs(const struct service *s, size_t server, struct addr *out, size_t cap);
+/* Where a credential puts a server that is configured as `home`. False: nowhere that makes sense. */
+bool service_target(const struct addr_spec *home, const struct cred_fields *f, struct addr_spec *out);
 /* Aborts on a broken invariant of the service or its pool. O(n). */
 void service_audit(struct service *s);
 

@@ -34,13 +34,13 @@ def rows(path, kinds):
 
 
 def safe(text):
-    return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"))
+    return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-")).replace(". ", ".\n")
 
 
 out = [HEAD]
-metrics = list(rows("src/base/metrics.def", "COUNTER|COUNTER_BY_ERR|HISTOGRAM|GAUGE"))
+metrics = list(rows("src/base/metrics.def", "COUNTER|COUNTER_BY_ERR|HISTOGRAM|GAUGE|TALLY"))
 for title, kinds, intro, form in (
-        ("COUNTERS", ("COUNTER", "COUNTER_BY_ERR"), "They only grow, and start at 0 with the process.", "leased_%s_total"),
+        ("COUNTERS", ("COUNTER", "COUNTER_BY_ERR", "TALLY"), "They only grow, and start at 0 with the process.", "leased_%s_total"),
         ("HISTOGRAMS", ("HISTOGRAM",), "Each has the series\n.Ql _bucket ,\n.Ql _sum\nand\n.Ql _count .", "leased_%s_seconds"),
         ("GAUGES", ("GAUGE",), "Computed when asked.", "leased_%s")):
     out.append(".Sh %s\n%s\n.Bl -tag -width Ds\n" % (title, intro))

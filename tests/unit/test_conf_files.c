@@ -387,6 +387,10 @@ START_TEST(test_credential_file)
 	ck_assert_uint_eq(warnings.n, 0);
 	ck_assert_str_eq(conf->credentials[0].path, path);
 	load_credential_file(0640, "");
+	must_load("a file for a group");
+	load_credential_file(0660, "");
+	must_fail("mode", "c.conf:1: path: ");
+	load_credential_file(0644, "");
 	must_fail("mode", "c.conf:1: path: ");
 	must_fail("mode", "run chmod 600");
 	ck_assert_int_eq(result, ERR_PERMISSION);

@@ -241,6 +241,45 @@ START_TEST(by_hand_it_is_asked_whatever_the_cooldown_says)
 }
 END_TEST
 
+/* Whoever asked by hand hears what came of it, and no cooldown follows from that. */
+START_TEST(by_hand_the_end_is_told)
+{
+	command(TELLS);
+	write_file("secret", "app:MARK-1");
+	start();
+	wait_generation(1);
+	credential_refresh(cred);
+	WAIT_FOR(told.refreshed == 1);
+	ck_assert_int_eq(told.why, ERR_UNCHANGED);
+	ck_assert_uint_eq(told.than, 1);
+	ck_assert(!told.final);
+	ck_assert_int_eq(view().cooldown_until_us, 0);
+	write_file("secret", "");
+	credential_refresh(cred);
+	WAIT_FOR(told.refreshed == 2);
+	ck_assert_int_eq(told.why, ERR_INVALID);
+	replace_file("secret", "app:MARK-2");
+	credential_refresh(cred);
+	wait_generation(2);
+	turn();
+	ck_assert_int_eq(told.refreshed, 2);
+}
+END_TEST
+
+START_TEST(by_hand_a_static_one_tells_as_well)
+{
+	opts.source = CRED_STATIC;
+	cred_fields_init(&opts.fixed);
+	opts.fixed.password = secret_of("MARK-1");
+	start();
+	wait_generation(1);
+	credential_refresh(cred);
+	WAIT_FOR(told.refreshed == 1);
+	ck_assert(told.final);
+	ck_assert_uint_eq(told.than, 1);
+}
+END_TEST
+
 static const struct {
 	const char *program;
 	enum err err;
@@ -846,6 +885,8 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, cred_set_up, cred_tear_down);
 	tcase_add_test(t, static_is_final);
+	tcase_add_test(t, by_hand_the_end_is_told);
+	tcase_add_test(t, by_hand_a_static_one_tells_as_well);
 	tcase_add_test(t, environment_is_read_once_and_removed);
 	tcase_add_test(t, environment_that_is_not_there);
 	tcase_add_test(t, command_is_asked_with_what_it_needs);

@@ -15,6 +15,8 @@ static struct snap *sample(void)
 	s->lag_us = 1500;
 	p->name = "a\"b\\c\nd";
 	p->protocol = "tcp";
+	p->mode = "session";
+	p->credential = "db";
 	p->clients[CLIENT_WAITING] = 7;
 	p->waiters = 7;
 	p->oldest_wait_us = 2500000;
@@ -31,9 +33,37 @@ static struct snap *sample(void)
 	return s;
 }
 
+/* One that has been refreshed, and one that has nothing yet. */
+static struct credential_view views[] = {
+	{.name = "db",
+	 .source = "command",
+	 .generation = 7,
+	 .published_us = 8000000,
+	 .expires_us = 30000000,
+	 .asked_us = 9000000,
+	 .cooldown_until_us = 10500000,
+	 .last_error = ERR_UNCHANGED,
+	 .refreshes = {[ERR_OK] = 7, [ERR_UNCHANGED] = 2},
+	 .asked = {[CRED_DENIED] = 3},
+	 .source_errors = 5},
+	{.name = "late", .source = "file", .expires_us = INT64_MAX, .refreshing = true, .last_error = ERR_NOT_FOUND},
+};
+
+static struct snap_process process(void)
+{
+	return (struct snap_process){.fd_budget = 100,
+				     .fd_in_use = 6,
+				     .start_unix_us = 1500000,
+				     .uptime_us = 10000000,
+				     .log_dropped = 11,
+				     .now_us = 10000000,
+				     .credentials = views,
+				     .n_credentials = 2};
+}
+
 static char *text_of(struct snap *s)
 {
-	struct snap_process p = {.fd_budget = 100, .fd_in_use = 6, .start_unix_us = 1500000, .log_dropped = 11};
+	struct snap_process p = process();
 	size_t len;
 	char *t = metrics_text(&p, &s, 1, &len);
 
@@ -70,6 +100,7 @@ START_TEST(test_every_row)
 #define COUNTER_BY_ERR(id, name, label, help) expect_family(t, name, "_total", "counter", help);
 #define HISTOGRAM(id, name, help)	      expect_family(t, name, "_seconds", "histogram", help);
 #define GAUGE(id, name, labels, help)	      expect_family(t, name, "", "gauge", help);
+#define TALLY(id, name, labels, help)	      expect_family(t, name, "_total", "counter", help);
 #include "base/metrics.def"
 #undef COUNTER
 #undef COUNTER_BY_ERR
@@ -98,6 +129,48 @@ START_TEST(test_figures)
 	expect_line(t, "leased_start_time_seconds 1.500000");
 	expect_line(t, "leased_loop_lag_max_seconds{worker=\"3\"} 0.001500");
 	expect_line(t, "leased_log_lines_dropped 11");
+	mem_free(t);
+	snap_free(&s);
+}
+END_TEST
+
+/* Proves: A1 */
+START_TEST(test_credentials)
+{
+	struct snap *s = sample();
+	char *t = text_of(s);
+
+	expect_line(t, "leased_credential_generation{credential=\"db\"} 7");
+	expect_line(t, "leased_credential_generation{credential=\"late\"} 0");
+	expect_line(t, "leased_credential_expiry_timestamp_seconds{credential=\"db\"} 31.500000");
+	expect_line(t, "leased_credential_last_refresh_timestamp_seconds{credential=\"db\"} 9.500000");
+	expect_line(t, "leased_credential_refresh_total{credential=\"db\",result=\"ok\"} 7");
+	expect_line(t, "leased_credential_refresh_total{credential=\"db\",result=\"unchanged\"} 2");
+	expect_line(t, "leased_credential_asked_total{credential=\"db\",reason=\"denied\"} 3");
+	expect_line(t, "leased_credential_asked_total{credential=\"db\",reason=\"manual\"} 0");
+	expect_line(t, "leased_credential_source_errors_total{credential=\"db\"} 5");
+	ck_assert_ptr_null(strstr(t, "expiry_timestamp_seconds{credential=\"late\"}"));
+	ck_assert_ptr_null(strstr(t, "refresh_timestamp_seconds{credential=\"late\"}"));
+	mem_free(t);
+	snap_free(&s);
+}
+END_TEST
+
+START_TEST(test_status_of_credentials)
+{
+	struct snap *s = sample();
+	struct snap_process p = process();
+	char *t = status_json(&p, &s, 1, false);
+
+	ck_assert_ptr_nonnull(strstr(
+		t, "{\"name\":\"db\",\"source\":\"command\",\"generation\":7,\"age_us\":2000000,"
+		   "\"expires_in_us\":20000000,\"asked_us\":1000000,\"refreshing\":false,\"cooldown_us\":500000,"
+		   "\"subscribers\":4,\"last_error\":\"unchanged\",\"refreshes\":{\"ok\":7,\"unchanged\":2}"));
+	ck_assert_ptr_nonnull(strstr(t,
+				     "{\"name\":\"late\",\"source\":\"file\",\"generation\":0,\"age_us\":null,"
+				     "\"expires_in_us\":null,\"asked_us\":null,\"refreshing\":true,\"cooldown_us\":0,"
+				     "\"subscribers\":0,\"last_error\":\"not_found\""));
+	ck_assert_ptr_nonnull(strstr(t, "\"mode\":\"session\",\"credential\":\"db\""));
 	mem_free(t);
 	snap_free(&s);
 }
@@ -184,6 +257,8 @@ int main(void)
 	tcase_add_test(tc, test_every_row);
 	tcase_add_test(tc, test_figures);
 	tcase_add_test(tc, test_histogram_is_cumulative);
+	tcase_add_test(tc, test_credentials);
+	tcase_add_test(tc, test_status_of_credentials);
 	tcase_add_test(tc, test_quantiles);
 	tcase_add_test(tc, test_status_names_every_stat);
 	suite_add_tcase(s, tc);
