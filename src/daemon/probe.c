@@ -390,11 +390,9 @@ static void probe_cred_start(struct probe_cred *c, const struct setup *s, size_t
 	}
 }
 
-/* Loads every credential, as the daemon does at its start. Only failures are news. */
-static bool probe_creds(struct probe_run *run, const struct setup *s, FILE *out)
+/* Loads every credential, as the daemon does at its start. Says why servers will have none. */
+static void probe_creds(struct probe_run *run, const struct setup *s, FILE *out)
 {
-	bool ok = true;
-
 	run->n_creds = run->unanswered = s->n_credentials;
 	run->creds = mem_alloc((run->n_creds + 1) * sizeof(*run->creds));
 	for (size_t i = 0; i < run->n_creds; i++)
@@ -408,9 +406,7 @@ static bool probe_creds(struct probe_run *run, const struct setup *s, FILE *out)
 
 		if (c->e != ERR_OK)
 			fprintf(out, "credential %s: %s\n", c->name, c->why ? c->why : err_text(c->e));
-		ok &= c->e == ERR_OK;
 	}
-	return ok;
 }
 
 static void probe_creds_free(struct probe_run *run)
@@ -429,11 +425,8 @@ enum err probe_servers(const struct setup *s, FILE *out)
 		return ERR_OS;
 	run.resolver = worker_resolver(run.loop, &s->conf->dns);
 	if (run.resolver) {
-		bool ok = probe_creds(&run, s, out);
-
+		probe_creds(&run, s, out);
 		e = probe_run_all(&run, s, out);
-		if (e == ERR_OK && !ok)
-			e = ERR_ALL_DOWN;
 		probe_creds_free(&run);
 	}
 	resolver_free(&run.resolver);

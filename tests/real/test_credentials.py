@@ -259,6 +259,17 @@ def test_permissions(rig):
         assert rig.check("-T", tree=t)[0] == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_file_must_be_readable_for_the_user_it_runs_as(rig):
+    srv = rig.redis()
+    user(srv, "app", "one")
+    keys, env = source(rig, "file", "app", "one")
+    t = {"credentials": [dict(keys, name="c")], "user": "nobody",
+         "pools": [pool("p", srv, listen="127.0.0.1:%d" % free_port(), credentials="c", login=LOGIN)]}
+    code, out, err = rig.check(tree=t)
+    assert code == 77 and "credential c: " in err, (code, out, err)
+
+
 def test_T_tells_of_sources_that_fail(rig):
     srv = rig.redis()
     for name, keys, words in (
