@@ -8,6 +8,8 @@
 #include "conf/build.h"
 #include "conf/source.h"
 
+#define USER_UIDS_MAX 30
+
 /* A source's name as it is written; `list` of them: "file", "directory" or "systemd". */
 static const char *source_name(int source, char out[24])
 {
@@ -116,6 +118,8 @@ static void check_password(struct build *b, struct secret **password, const char
 
 void check_pool_user(struct build *b, struct conf_user *u, const struct seen *s)
 {
+	if (u->uid.n > USER_UIDS_MAX)
+		build_error(b, s->at[K_USER_uid], "uid: has %zu elements; there may be %d", u->uid.n, USER_UIDS_MAX);
 	check_password(b, &u->password, u->password_file, s->at[K_USER_password], s->at[K_USER_password_file]);
 	if (!u->password && !*u->password_file && u->uid.n == 0 && !seen_bad(s, K_USER_password) &&
 	    !seen_bad(s, K_USER_password_file) && !seen_bad(s, K_USER_uid))

@@ -1,6 +1,7 @@
 #include "daemon/setup.h"
 
 #include "base/mem.h"
+#include "proto/redis/redis.h"
 #include "proto/tcp.h"
 
 /* How long a dial or a check counts as quick, so that a waiter may rely on it. */
@@ -112,7 +113,7 @@ static void setup_rotation(struct pool_opts *o, const struct conf_pool *p)
 	o->refresh_max_attempts = (int)p->refresh_max_attempts;
 }
 
-static struct pool_opts setup_pool_opts(const struct conf_pool *p, bool has_health_check)
+static struct pool_opts setup_pool_opts(const struct conf_pool *p)
 {
 	return (struct pool_opts){
 		.name = p->name,
@@ -121,15 +122,15 @@ static struct pool_opts setup_pool_opts(const struct conf_pool *p, bool has_heal
 		.lease_timeout_us = p->lease_timeout_us,
 		.reuse_order = setup_reuse_order[p->reuse_order],
 		.health_check_after_us = p->health_check_after_us,
-		.has_health_check = has_health_check,
 		.health_check_timeout_us = p->health_check_timeout_us,
 		.clean_timeout_us = p->ready_check_timeout_us,
 		.patience_us = SETUP_PATIENCE_US,
 	};
 }
 
-/* Settings of the pool's protocol. The only place that tells one protocol's settings from another's. */
-static struct proto_conf *setup_proto_conf(const struct setup_pool *p)
+/* ---- protocols. The only place that tells one protocol's settings from another's. */
+
+static struct proto_conf *setup_tcp(const struct setup_pool *p)
 {
 	struct tcp_conf tcp = {
 		.login = p->login,
@@ -138,9 +139,83 @@ static struct proto_conf *setup_proto_conf(const struct setup_pool *p)
 		.on_return = setup_reuse[p->conf->reuse],
 	};
 
-	BUG_ON(p->opts.proto != &proto_tcp);
 	return tcp_conf_new(&tcp);
 }
+
+/* One for the password and one for each uid. */
+static struct redis_user *setup_redis_users(const struct conf_pool *p, size_t *n)
+{
+	struct redis_user *out;
+
+	*n = p->n_users;
+	for (size_t i = 0; i < p->n_users; i++)
+		*n += p->users[i].uid.n;
+	out = mem_alloc((*n + 1) * sizeof(*out));
+	*n = 0;
+	for (size_t i = 0; i < p->n_users; i++) {
+		const struct conf_user *u = &p->users[i];
+
+		out[(*n)++] = (struct redis_user){.name = u->name, .password = u->password, .uid = -1};
+		for (size_t k = 0; k < u->uid.n; k++)
+			out[(*n)++] = (struct redis_user){.name = u->name, .uid = u->uid.v[k]};
+	}
+	return out;
+}
+
+static struct proto_conf *setup_redis(const struct conf_pool *p, struct redis_user **users, const char **bad)
+{
+	struct redis_conf c = {
+		.deny = p->deny_commands.v,
+		.n_deny = p->deny_commands.n,
+		.plain = p->safe_commands.v,
+		.n_plain = p->safe_commands.n,
+		.dedicated = setup_mode[p->mode] == SERVICE_SESSION,
+	};
+
+	c.users = *users = setup_redis_users(p, &c.n_users);
+	return redis_conf_new(&c, bad);
+}
+
+static void setup_proto_conf(struct setup_pool *p)
+{
+	struct redis_user *users = NULL;
+	const char *bad;
+
+	if (p->opts.proto == &proto_redis) {
+		p->proto_conf = setup_redis(p->conf, &users, &bad);
+		p->users = users;
+	} else {
+		BUG_ON(p->opts.proto != &proto_tcp);
+		p->proto_conf = setup_tcp(p);
+	}
+	BUG_ON(!p->proto_conf);
+}
+
+static void setup_proto_conf_free(struct setup_pool *p)
+{
+	if (p->opts.proto == &proto_redis)
+		redis_conf_free(&p->proto_conf);
+	else
+		tcp_conf_free(&p->proto_conf);
+	mem_free(p->users);
+}
+
+bool setup_commands_known(const struct conf_pool *p, const char **bad)
+{
+	struct redis_user *users = NULL;
+	struct proto_conf *c;
+
+	if (proto_find(p->protocol) != &proto_redis)
+		return true;
+	c = setup_redis(p, &users, bad);
+	mem_free(users);
+	if (!c)
+		return false;
+	redis_conf_free(&c);
+	return true;
+}
+
+/* ---- credentials */
 
 /* The index of the credential among those that are used. */
 static size_t setup_credential(struct setup *s, const struct conf_credential *c)
@@ -193,6 +268,8 @@ struct credential_opts setup_credential_opts(const struct setup *s, size_t i)
 	return o;
 }
 
+/* ---- pools */
+
 static void setup_lists(struct setup_pool *p, const struct conf *c)
 {
 	const struct conf_pool *conf = p->conf;
@@ -216,7 +293,7 @@ static void setup_pool(struct setup_pool *p, const struct conf_pool *conf, const
 	p->health_check = setup_script(&conf->health_check);
 	p->ready_check = setup_script(&conf->ready_check);
 	p->opts = (struct service_opts){
-		.pool = setup_pool_opts(conf, p->health_check != NULL),
+		.pool = setup_pool_opts(conf),
 		.proto = proto_find(conf->protocol),
 		.tcp = setup_tcp_opts(&c->tcp),
 		.mode = setup_mode[conf->mode],
@@ -232,8 +309,9 @@ static void setup_pool(struct setup_pool *p, const struct conf_pool *conf, const
 		.dns_negative_ttl_us = c->dns.negative_ttl_us,
 		.log_connections = c->log.connections,
 	};
-	p->proto_conf = setup_proto_conf(p);
+	setup_proto_conf(p);
 	p->opts.proto_conf = p->proto_conf;
+	p->opts.pool.has_health_check = p->opts.proto->has(p->proto_conf, PROTO_PING);
 	if (p->credential != SETUP_NONE)
 		setup_rotation(&p->opts.pool, conf);
 	setup_lists(p, c);
@@ -261,7 +339,7 @@ void setup_free(struct setup **s)
 	for (size_t i = 0; i < (*s)->n_pools; i++) {
 		struct setup_pool *p = &(*s)->pools[i];
 
-		tcp_conf_free(&p->proto_conf);
+		setup_proto_conf_free(p);
 		script_free(&p->login);
 		script_free(&p->health_check);
 		script_free(&p->ready_check);

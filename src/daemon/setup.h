@@ -23,6 +23,7 @@ struct setup_pool {
 	struct service_opts opts;
 	struct script *login, *health_check, *ready_check; /* NULL: none */
 	struct proto_conf *proto_conf;
+	void *users; /* what proto_conf points to; NULL: none */
 	struct service_server *servers;
 	struct service_listener *listeners;
 };
@@ -41,6 +42,8 @@ bool setup_check(const struct conf *c, struct conf_messages *errors, struct conf
 /* The configuration must have passed setup_check(). Listeners of kind ADDR_SYSTEMD get their fd later (activate.h). */
 struct setup *setup_new(const struct conf *c);
 void setup_free(struct setup **s);
+/* False: the protocol does not know *bad, an entry of deny_commands. */
+bool setup_commands_known(const struct conf_pool *p, const char **bad);
 const char *setup_mode_name(const struct conf_pool *p);
 size_t setup_listeners(const struct conf *c);
 /* What the i-th credential is made of; `fixed` is the caller's. */

@@ -127,11 +127,15 @@ static void setup_check_talks(struct setup_checker *k, const struct conf_pool *p
 		{p->ready_check.n > 0, K_POOL_ready_check, "ready_check", "checks connections by itself"},
 		{p->reuse != 0, K_POOL_reuse, "reuse", "knows when a connection can be lent again"},
 	};
+	const char *bad = "";
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (keys[i].given)
 			setup_error(k, p->at[keys[i].key], "%s: for protocol \"tcp\" only; %s %s (remove the key)",
 				    keys[i].name, p->protocol, keys[i].why);
+	if (!setup_commands_known(p, &bad))
+		setup_error(k, p->at[K_POOL_deny_commands],
+			    "deny_commands: \"%.60s\" is neither a command nor a category", bad);
 	if (p->multiplex_connections > 1 && p->mode != SETUP_MODE_REQUEST)
 		setup_error(k, p->at[K_POOL_multiplex_connections],
 			    "multiplex_connections: has no effect without mode = \"request\"");
