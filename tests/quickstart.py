@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """
-Traffic of redis-benchmark and of memcached clients through a leased that this script starts, with figures from both sides.
-Ends with 0 only when every request was answered, and answered right.
+Traffic of redis-benchmark and of memcached clients through a leased that this script starts, with figures from both sides; the
+user and password of redis change meanwhile, several times. Ends with 0 only when every request was answered, and answered right.
 """
 import json
 import os
@@ -16,12 +16,15 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEASED = os.environ.get("LEASED_BIN", os.path.join(TOP, "build", "leased"))
 REQUESTS = int(os.environ.get("REQUESTS", "100000"))
+ROTATIONS = 5
+REQUESTS_BETWEEN = 20000
 CONF = """\
 admin = { listen = "unix:%(dir)s/admin.sock"; };
 log = { target = "file"; file = "%(dir)s/leased.log"; connections = false; };
+credentials = ( { name = "redis"; source = "file"; path = "%(dir)s/redis.json"; } );
 pools = (
-  { name = "redis"; protocol = "tcp"; listen = ( "127.0.0.1:%(redis_in)d" ); servers = ( "127.0.0.1:%(redis)d" );
-    reuse = "script"; ready_check = ( { send = "PING\\r\\n"; expect = "+PONG"; } ); },
+  { name = "redis"; protocol = "redis"; mode = "transaction"; credentials = "redis"; reauth_spread = "200ms";
+    listen = ( "127.0.0.1:%(redis_in)d" ); servers = ( "127.0.0.1:%(redis)d" ); },
   { name = "memcached"; protocol = "tcp"; listen = ( "127.0.0.1:%(mc_in)d" ); servers = ( "127.0.0.1:%(mc)d" );
     reuse = "script"; ready_check = ( { send = "version\\r\\n"; expect = "VERSION"; } ); }
 );
@@ -84,6 +87,81 @@ def status(path):
     return json.loads(body)
 
 
+def redis_say(port, *words):
+    with socket.create_connection(("127.0.0.1", port), 5) as s:
+        s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+        got = s.recv(1000)
+        if got[:1] not in (b"+", b":"):
+            raise Failed("redis-server: %s: %r" % (words[0], got))
+
+
+class Login:
+    """Who leased is for redis-server. It knows of it by a file and by nothing else."""
+
+    def __init__(self, port, path):
+        self.port, self.path, self.number = port, path, 0
+
+    def name(self, number):
+        return "app-%d" % number
+
+    def next(self):
+        """A new user with a new password. The file is replaced as a whole, as whoever writes secrets should."""
+        self.number += 1
+        name, password = self.name(self.number), os.urandom(16).hex()
+        redis_say(self.port, "ACL", "SETUSER", name, "on", ">" + password, "~*", "&*", "+@all")
+        with open(os.open(self.path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+            json.dump({"username": name, "password": password}, f)
+        os.rename(self.path + ".new", self.path)
+
+    def forget_last(self):
+        """Ends every connection that is still the user's before."""
+        redis_say(self.port, "ACL", "DELUSER", self.name(self.number - 1))
+
+
+class Rotation(threading.Thread):
+    """Changes the login while others work, and sees how long it takes until no connection uses the one before."""
+
+    def __init__(self, login, admin):
+        super().__init__()
+        self.login, self.admin = login, admin
+        self.took, self.error = [], None
+
+    def look(self):
+        s = status(self.admin)
+        return s["credentials"][0], next(p for p in s["pools"] if p["name"] == "redis")
+
+    def settled(self, after):
+        """The newest generation, once it is a later one and every connection is logged in with it; else 0."""
+        credential, pool = self.look()
+        server = pool["servers"][0]
+        return credential["generation"] if credential["generation"] == server["cred_gen"] > after and server["stale"] == 0 else 0
+
+    def requests(self):
+        return self.look()[1]["stats"]["requests"]
+
+    def wait(self, what, why):
+        end = time.monotonic() + 20
+        while not (got := what()):
+            if time.monotonic() > end:
+                raise Failed("%s within 20 s" % why)
+            time.sleep(0.01)
+        return got
+
+    def run(self):
+        try:
+            generation = self.wait(lambda: self.settled(0), "no login")
+            for _ in range(ROTATIONS):
+                served = self.requests()
+                self.wait(lambda: self.requests() >= served + REQUESTS_BETWEEN, "not enough requests")
+                start = time.monotonic()
+                self.login.next()
+                generation = self.wait(lambda: self.settled(generation), "the login did not change")
+                self.took.append(time.monotonic() - start)
+                self.login.forget_last()
+        except (Failed, OSError, ValueError, KeyError) as e:
+            self.error = "%s: %s" % (type(e).__name__, e)
+
+
 def redis_benchmark(port):
     """(requests, errors, requests per second)"""
     out = subprocess.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-n", str(REQUESTS // 2), "-c", "10",
@@ -130,12 +208,18 @@ def totals(pool):
     return sum(dials.values()), dials.get("ok", 0), st["leases"], st["leases_reused"], failures
 
 
-def traffic(ports, admin):
+def traffic(ports, admin, login):
     redis_in, mc_in = ports
-    rows = []
-    start = time.monotonic()
-    requests, errors, rate = redis_benchmark(redis_in)
-    rows.append(["redis", "redis-benchmark, 10 clients", requests, errors, rate])
+    rows, rates = [], []
+    rotation = Rotation(login, admin)
+    rotation.start()
+    requests = errors = 0
+    while rotation.is_alive() or not rates:
+        n, wrong, rate = redis_benchmark(redis_in)
+        requests, errors = requests + n, errors + wrong
+        rates.append(rate)
+    rotation.join()
+    rows.append(["redis", "redis-benchmark, 10 clients", requests, errors, sum(rates) / len(rates)])
     start = time.monotonic()
     threads = [Memcached(mc_in, 50, n) for n in range(8)]
     for t in threads:
@@ -147,6 +231,10 @@ def traffic(ports, admin):
     rows.append(["memcached", "400 short clients, 8 at a time", requests, len(wrong), requests / (time.monotonic() - start)])
     pools = {p["name"]: p for p in status(admin)["pools"]}
     bad = wrong
+    if rotation.error:
+        bad.append(rotation.error)
+    print("\nUser and password of redis were changed %d times meanwhile; the user before was deleted as soon as no connection"
+          "\nwas logged in as it any more: after %s." % (len(rotation.took), ", ".join("%.2f s" % t for t in rotation.took)))
     print("\n%-10s %-32s %9s %7s %12s %8s %8s" % ("pool", "traffic", "requests", "errors", "requests/s", "dialled", "leases"))
     for name, what, requests, errors, rate in rows:
         dials, good, leases, reused, failures = totals(pools[name])
@@ -155,6 +243,9 @@ def traffic(ports, admin):
             bad.append("pool %s: %d leases failed, %d of %d dials failed" % (name, failures, dials - good, dials))
         if good > 10:
             bad.append("pool %s dialled %d connections for a limit of 10" % (name, good))
+        reauth = pools[name]["stats"].get("reauth", {})
+        if set(reauth) - {"ok"}:
+            bad.append("pool %s: logging in anew: %r" % (name, reauth))
         if not leases:
             bad.append("pool %s lent nothing" % name)
     print("\n%d requests, %d errors, %d upstream connections dialled, %d leases served" % (
@@ -188,6 +279,8 @@ def main():
         started.append(subprocess.Popen(["memcached", "-l", "127.0.0.1", "-p", str(mc_port), "-U", "0"] + as_root, **quiet))
         wait_for("memcached", lambda: answers(("127.0.0.1", mc_port), b"version\r\n", b"VERSION"), started[-1])
         conf = os.path.join(work, "leased.conf")
+        login = Login(redis_port, os.path.join(work, "redis.json"))
+        login.next()
         with open(conf, "w") as f:
             f.write(CONF % {"dir": work, "redis": redis_port, "redis_in": redis_in, "mc": mc_port, "mc_in": mc_in})
         print("\nThe configuration:\n\n" + "".join("    " + line for line in open(conf)))
@@ -201,7 +294,7 @@ def main():
             except OSError:
                 return False
         wait_for("leased", up, daemon)
-        bad = traffic((redis_in, mc_in), admin)
+        bad = traffic((redis_in, mc_in), admin, login)
         code = stop(daemon)
         if code != 0:
             bad.append("leased ended with code %d" % code)
