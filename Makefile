@@ -200,7 +200,8 @@ SLOW_tsan := 5
 SLOW_coverage := 2
 SANITIZER_ENV := ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
-REAL_ENV = LEASED_BIN=$(abspath $(BUILD)/leased) LCHECK_BIN=$(abspath $(BUILD)/tests/lcheck) LEASECTL_BIN=$(abspath $(BUILD)/leasectl) \
+REAL_ENV = LEASED_BIN=$(abspath $(BUILD)/leased) LCHECK_BIN=$(abspath $(BUILD)/tests/lcheck) \
+	RLOAD_BIN=$(abspath $(BUILD)/tests/rload) LEASECTL_BIN=$(abspath $(BUILD)/leasectl) \
 	FAILIO_SO=$(abspath $(BUILD)/tests/failio.so) LEASED_SLOW=$(or $(SLOW_$(VARIANT)),1)
 run = $(PYTHON) tests/run.py -t $(STEP_SECS) -l $(BUILD)/log $(if $(RESULTS),-r $(RESULTS))
 # One step a line, "name: command".

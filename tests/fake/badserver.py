@@ -345,6 +345,8 @@ class Conn:
 
 
 class BadServer:
+    conn_class = Conn
+
     def __init__(self, port=0, host="127.0.0.1", **behaviour):
         self.reactor = Reactor()
         self.lock, self.wait = self.reactor.lock, self.reactor.wait
@@ -507,7 +509,7 @@ class BadServer:
         self.reactor.watch(self._listener, IN, self._accept)
         self.accepted += 1
         beh = dataclasses.replace(self.default, **(self._next.pop(0) if self._next else {}))
-        c = Conn(self, self.accepted, sock, peer, beh)
+        c = self.conn_class(self, self.accepted, sock, peer, beh)
         self.conns[c.id] = c
         if beh.read_stop >= 0 or beh.read_rate:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)

@@ -52,6 +52,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "fake/hist.h"
 
 #define SLOTS	       4   /* keys of a client */
 #define HEAD_MAX       96  /* text around a value */
@@ -87,11 +88,6 @@ struct proto {
 	void (*ask)(struct client *c);
 	enum answer (*judge)(struct client *c);
 	void (*ask_much)(struct client *c, size_t bytes);
-};
-
-struct hist {
-	uint64_t count[64 * 59], n; /* [power of two][the six bits from the highest on] */
-	int64_t max;
 };
 
 static struct {
@@ -151,33 +147,7 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-/* ---- figures: 32 steps per power of two, so 3% wide ---- */
-
-static void hist_count(struct hist *h, int64_t us)
-{
-	uint64_t v = us > 0 ? (uint64_t)us : 0;
-	unsigned shift = v < 64 ? 0 : 58 - (unsigned)__builtin_clzll(v);
-
-	h->count[shift * 64 + (v >> shift)]++;
-	h->n++;
-	if (us > h->max)
-		h->max = us;
-}
-
-static int64_t hist_at(const struct hist *h, double part)
-{
-	uint64_t want = (uint64_t)(part * (double)h->n), seen = 0;
-
-	for (unsigned i = 0; i < sizeof(h->count) / sizeof(h->count[0]); i++) {
-		seen += h->count[i];
-		if (seen > want) {
-			int64_t v = (int64_t)((uint64_t)(i % 64) << (i / 64));
-
-			return v < h->max ? v : h->max;
-		}
-	}
-	return h->max;
-}
+/* ---- what went wrong first ---- */
 
 static void note(char **once, const struct client *c, const char *what, const uint8_t *p, size_t n)
 {
@@ -805,13 +775,6 @@ static void run_all(void)
 	}
 }
 
-static void report_hist(const char *name, const struct hist *h)
-{
-	printf(", \"%s\": {\"p50\": %lld, \"p99\": %lld, \"p999\": %lld, \"max\": %lld}", name,
-	       (long long)hist_at(h, 0.5), (long long)hist_at(h, 0.99), (long long)hist_at(h, 0.999),
-	       (long long)h->max);
-}
-
 static void report_text(const char *name, const char *text)
 {
 	printf(text ? ", \"%s\": \"%s\"" : ", \"%s\": null", name, text);
@@ -841,8 +804,8 @@ static void report(void)
 	       (unsigned long long)faults_total(), (unsigned long long)run.mismatches, (unsigned long long)run.stale,
 	       (unsigned long long)run.misses, (unsigned long long)run.connects, (unsigned long long)run.closed_idle,
 	       (long long)run.gap_us, (long long)run.gap_at_us);
-	report_hist("latency_us", &run.latency);
-	report_hist("connect_us", &run.connect);
+	hist_report("latency_us", &run.latency);
+	hist_report("connect_us", &run.connect);
 	printf(", \"served\": %u, \"min_requests\": %llu, \"in_flight_max\": %u, \"unfinished\": %u", served,
 	       (unsigned long long)(opt.clients ? least : 0), run.in_flight_max, run.in_flight);
 	printf(", \"silent\": {\"open\": %u, \"closed\": %llu}, \"slow\": {\"open\": %u, \"closed\": %llu}",
