@@ -9,7 +9,7 @@
     srv.login_delay = 0.1                   # seconds before a login is answered
     srv.hello = False                       # a server before Redis 6: no HELLO, no user in AUTH
     srv.no_password = True                  # AUTH is an error, because there is nothing to log in to
-    srv.tries -> [Try(at, conn, user, password, ok)]     srv.login_now, srv.login_peak: logins under way
+    srv.tries -> [Try(began, at, conn, user, password, ok)]     srv.login_now, srv.login_peak: logins under way
     srv.log   -> [(conn, (words...))] of every command that came    srv.count("INCR"): how many were executed
     srv.data  -> {database: {key: value}}
     srv.conns[ID] -> .user .name .db .resp .multi
@@ -29,7 +29,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from badserver import BadServer, Conn  # noqa: E402
 
-Try = collections.namedtuple("Try", "at conn user password ok")
+Try = collections.namedtuple("Try", "began at conn user password ok")
 
 WRONGPASS = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
@@ -124,9 +124,10 @@ class RedisConn(Conn):
             if self.user is None:
                 return self._reply(b"-NOAUTH HELLO must be called with the client already authenticated\r\n")
             return self._reply(self._greeting(args))
+        began = time.monotonic()
         srv.login_now += 1
         srv.login_peak = max(srv.login_peak, srv.login_now)
-        done = lambda: self._login_done(word, args, auth)
+        done = lambda: self._login_done(word, args, auth, began)
         if srv.login_delay:
             self._delayed += 1
             srv.reactor.later(srv.login_delay, lambda: (self._undelay(), done()))
@@ -136,7 +137,7 @@ class RedisConn(Conn):
     def _undelay(self):
         self._delayed -= 1
 
-    def _login_done(self, word, args, auth):
+    def _login_done(self, word, args, auth, began):
         srv = self.srv
         srv.login_now -= 1
         if not self.open:
@@ -147,7 +148,7 @@ class RedisConn(Conn):
         if srv.no_password:
             return self._reply(NOPASSWORD)
         said = srv._login(self, [user, password])
-        srv.tries.append(Try(time.monotonic(), self.id, user.decode(), password.decode(), said == b"+OK\r\n"))
+        srv.tries.append(Try(began, time.monotonic(), self.id, user.decode(), password.decode(), said == b"+OK\r\n"))
         if said == b"+OK\r\n":
             return self._reply(said if word == "AUTH" else self._greeting(args))
         if said and said.startswith(b"-WRONGPASS"):

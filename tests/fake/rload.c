@@ -21,6 +21,8 @@
  * the exact bytes of its reply are known beforehand: a reply of another client, of an earlier or later request, one that was
  * lost or one that was executed twice (INCR) differs.
  *
+ * SIGUSR1 holds the clients back: no new batch is sent, and once all are answered a line "quiet" is said on stderr, so that a
+ * server may be ill-treated while nobody waits for it. SIGUSR2 lets them go on, all at once.
  * SIGTERM and SIGINT end the run early, with its report: one JSON object on stdout.
  *	{"replies", "batches", "seconds", "per_second",
  *	 "errors": {"refused","connect","eof","reset","timeout","reply"}, "errors_total",
@@ -59,7 +61,7 @@
 #define VALUE_MAX      65536
 #define TEXT_MAX       96
 
-enum state { ST_OFF, ST_QUEUED, ST_CONNECTING, ST_PAUSED, ST_ASKED };
+enum state { ST_OFF, ST_QUEUED, ST_CONNECTING, ST_PAUSED, ST_HELD, ST_ASKED };
 enum fault { F_REFUSED, F_CONNECT, F_EOF, F_RESET, F_TIMEOUT, F_REPLY, FAULTS };
 
 static const char *const fault_names[FAULTS] = {"refused", "connect", "eof", "reset", "timeout", "reply"};
@@ -74,7 +76,7 @@ struct client {
 	enum state state;
 	int fd;
 	struct heap_entry timer;
-	struct node node; /* in `queue` */
+	struct node node; /* in `queue` or `held` */
 	struct bytes out, want, complaint;
 	size_t *ends; /* where in `want` the reply to each request of the batch ends */
 	unsigned n_ops, done_ops;
@@ -105,8 +107,10 @@ static struct {
 
 static struct {
 	struct client *all;
-	unsigned connecting, connected;
+	unsigned connecting, connected, asked;
 	struct list queue; /* waiting for their turn to connect */
+	struct list held;  /* while `hold` */
+	bool quiet;	   /* said so */
 	struct heap timers;
 	struct rng rng;
 	int epoll;
@@ -117,7 +121,7 @@ static struct {
 	struct heap_entry progress;
 } run;
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, hold;
 
 static void usage(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 static void client_connect(struct client *c);
@@ -404,6 +408,10 @@ static void client_off(struct client *c, bool hard)
 		run.connecting--;
 	else if (c->fd >= 0)
 		run.connected--;
+	if (c->state == ST_ASKED)
+		run.asked--;
+	if (c->state == ST_HELD)
+		list_remove(&c->node);
 	if (c->fd >= 0) {
 		if (hard)
 			setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
@@ -478,12 +486,18 @@ static void client_cut(struct client *c)
 
 static void client_ask(struct client *c)
 {
+	if (hold) {
+		c->state = ST_HELD;
+		list_push_back(&run.held, &c->node);
+		return;
+	}
 	batch_make(c);
 	if (opt.cut_one_in && rng_below(&run.rng, opt.cut_one_in) == 0) {
 		client_cut(c);
 		return;
 	}
 	c->state = ST_ASKED;
+	run.asked++;
 	c->began_us = now_us();
 	client_timer(c, opt.timeout_us);
 	client_write(c);
@@ -560,6 +574,7 @@ static void op_good(struct client *c, int64_t now)
 static void batch_done(struct client *c)
 {
 	run.batches++;
+	run.asked--;
 	c->state = ST_PAUSED;
 	heap_remove(&run.timers, &c->timer);
 	if (opt.pause_us)
@@ -695,6 +710,24 @@ static void timers_run(int64_t now)
 	}
 }
 
+/* Says that nobody waits for an answer; lets the held ones go on. */
+static void hold_check(void)
+{
+	struct node *n;
+
+	if (hold && !run.quiet && !run.asked && !run.connecting && !run.queue.len) {
+		fputs("quiet\n", stderr);
+		run.quiet = true;
+	}
+	if (hold)
+		return;
+	run.quiet = false;
+	while ((n = list_first(&run.held))) {
+		list_remove(n);
+		client_ask(container_of(n, struct client, node));
+	}
+}
+
 static bool run_over(int64_t now)
 {
 	return stopped || now >= run.start_us + opt.end_us || (opt.total && run.replies >= opt.total);
@@ -729,6 +762,7 @@ static void run_all(void)
 			client_event(ev[i].data.ptr, ev[i].events);
 		now = now_us();
 		timers_run(now);
+		hold_check();
 	}
 	if (!(opt.total && run.replies >= opt.total) && run.last_good_us && now - run.last_good_us > run.gap_us) {
 		run.gap_us = now - run.last_good_us;
@@ -865,13 +899,16 @@ static void options(int argc, char **argv)
 
 static void on_signal(int sig)
 {
-	(void)sig;
-	stopped = 1;
+	if (sig == SIGUSR1 || sig == SIGUSR2)
+		hold = sig == SIGUSR1;
+	else
+		stopped = 1;
 }
 
 static void clients_make(void)
 {
 	list_init(&run.queue);
+	list_init(&run.held);
 	rng_seed(&run.rng, opt.seed);
 	run.all = mem_alloc(opt.clients * sizeof(*run.all));
 	for (unsigned i = 0; i < opt.clients; i++) {
@@ -889,6 +926,8 @@ int main(int argc, char **argv)
 	options(argc, argv);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
+	sigaction(SIGUSR2, &sa, NULL);
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0) {
 		lim.rlim_cur = lim.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &lim);

@@ -179,6 +179,24 @@ def test_rload_ends_when_told(srv):
     assert p.returncode == 0 and json.loads(out)["replies"] >= 90 and err.decode().splitlines()[0] == "0 0 0"
 
 
+def test_rload_holds_its_clients_back(srv):
+    p = subprocess.Popen([RLOAD, "-c", "30", "-p", "5", "-m", "20", "-t", "60", to(srv)], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    for _ in range(5):
+        seen = srv.requests
+        srv.wait(lambda: srv.requests > seen + 100)
+        p.send_signal(signal.SIGUSR1)
+        assert p.stderr.readline() == b"quiet\n"
+        seen = srv.requests
+        assert not any(c._in or c.multi for c in srv.open_conns())
+        time.sleep(0.02)    # nothing comes now
+        assert srv.requests == seen
+        p.send_signal(signal.SIGUSR2)
+    p.send_signal(signal.SIGTERM)
+    got = json.loads(p.communicate(timeout=10)[0])
+    assert (got["errors_total"], got["mismatches"], got["connects"]) == (0, 0, 30)
+
+
 def test_rload_wrong_use(srv):
     assert "loopback" in rload("192.0.2.1:80", code=2)
     assert "number" in rload("-c", "x", to(srv), code=2)
