@@ -269,7 +269,7 @@ coverage:
 	$(MAKE) BUILD=build-coverage VARIANT=coverage SIM_SEEDS=$(SAN_SEEDS) SIM_ARGS= check-dynamic
 	tests/coverage.sh build-coverage
 
-# Ten minutes; BENCH_QUICK=1: three, and rough. BENCH="-s ping-c50 floor-ev leased": one load.
+# Half an hour; BENCH_QUICK=1: six minutes, and rough. BENCH="-s ping-c50 floor-ev leased": one load.
 bench: all
 	$(if $(BENCH),tests/bench/run $(BENCH),tests/bench/suite.sh)
 

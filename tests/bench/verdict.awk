@@ -46,9 +46,12 @@ function unknown(what) {
 
 function bad(load, name) { return !look(load, name, "n") || errors[load, name] > 0 }
 
+# What is named in front of a figure: the load, and which of our modes where there are several.
+function about(load, name) { return load (name == "leased" ? "" : " " substr(name, length("leased-") + 1)) }
+
 # Ratio of two contestants; `key` is cpu (least counts) or rps (most counts). `floor`, where given: what a bare relay reaches.
 function ratio(load, key, name, other, rule, target, floor,    what, b, m, f) {
-	what = load " " (key == "cpu" ? "cpu" : "rate") " vs " other
+	what = about(load, name) " " (key == "cpu" ? "cpu" : "rate") " vs " other
 	if (bad(load, name) || bad(load, other)) { unknown(what); return }
 	look(load, other, key); b = key == "cpu" ? lo : hi; m = med
 	if (b <= 0 || m <= 0) { unknown(what); return }
@@ -83,14 +86,13 @@ function syscalls(load,    w) {
 		sprintf("epoll_wait %.2f", w))
 }
 
-function size(load, key,    what) {
-	what = load " bytes per pair" (key == "bconn" ? ", silent" : ", used once")
-	if (!look(load, "leased", key)) unknown(what)
-	else verdict(what, med, "<=", 2048, "")
+function size(load, name, key, target,    what) {
+	what = about(load, name) " B/conn" (key == "bconn" ? ", silent" : ", used once")
+	if (!look(load, name, key)) unknown(what)
+	else verdict(what, med, "<=", target, "")
 }
 
-END {
-	print "figure                                                measured    target"
+function relay(    ping, bulk, p, l, b, m) {
 	split("ping-c1 ping-c50 ping-c500", ping, " ")
 	for (p = 1; p <= 3; p++) {
 		l = ping[p]
@@ -108,8 +110,8 @@ END {
 		best_peer(bulk[p], "rps", ">=", 1)
 		best_peer(bulk[p], "cpu", "<=", 1)
 	}
-	size("idle-opaque-8000", "bconn")
-	size("idle-opaque-8000", "bconn_used")
+	size("idle-opaque-8000", "leased", "bconn", 2048)
+	size("idle-opaque-8000", "leased", "bconn_used", 2048)
 	l = "ping-c50-idle8000"
 	if (bad(l, "leased") || bad(l, "leased+idle")) unknown(l " cpu vs alone")
 	else {
@@ -117,6 +119,32 @@ END {
 		look(l, "leased+idle", "cpu")
 		verdict(l " cpu vs ping-c50 alone", lo / b, "<=", 1.10, sprintf("median %.2f", med / m))
 	}
+}
+
+# The multiplexer is compared with multiplexers, the lender of connections with relays.
+function redis(    loads, modes, n, i, l) {
+	n = split("get-c50-p1 set-c50-p1 get-c500-p1 set-c500-p1 get-c50-p16 set-c50-p16", loads, " ")
+	for (i = 1; i <= n; i++) {
+		l = "redis-" loads[i]
+		ratio(l, "cpu", "leased-transaction", "haproxy", "<", 1, "floor-ev")
+		ratio(l, "cpu", "leased-request", "nutcracker", "<", 1)
+		ratio(l, "cpu", "leased-request", "mux-ev", "<=", 1.25)
+		if (l ~ /c500-p1$/)
+			ratio(l, "rps", "leased-request", "direct", ">=", 1, "mux-ev")
+	}
+	split("leased-transaction leased-request", modes, " ")
+	for (i = 1; i <= 2; i++) {
+		ratio("redis-churn-c20", "rps", modes[i], "haproxy", ">=", 1.5, "direct")
+		ratio("redis-churn-c20", "cpu", modes[i], "haproxy", "<", 1, "floor-ev-pool")
+		size("idle-redis-8000", modes[i], "bconn", 1024)
+		size("idle-redis-8000", modes[i], "bconn_used", 1024)
+	}
+}
+
+END {
+	print "figure                                                measured    target"
+	if (groups ~ /relay/) relay()
+	if (groups ~ /redis/) redis()
 	print missed ? missed " missed" : "all reached"
 	exit strict != "" && missed ? 1 : 0
 }
