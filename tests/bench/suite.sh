@@ -77,6 +77,8 @@ suite_redis() {
 		done
 	done
 	load $CALLS redis-churn-c20 direct floor-ev-pool leased-transaction leased-request haproxy
+	load lredis-get-c200-p1-slow leased-request leased-transaction
+	load redis-bulk-1 direct floor-ev leased-transaction leased-request haproxy
 	load idle-redis-8000 leased-transaction leased-request mux-ev haproxy nutcracker
 }
 

@@ -2,7 +2,7 @@
 #
 # Disturbance only ever adds CPU time and takes from the rate, so of each contestant's rounds the least CPU time and the
 # highest rate are compared; the same ratio of the medians is printed beside. Ratios are rounded to what is printed.
-$3 ~ /^([0-9]+|idle|strace)$/ {
+$3 ~ /^([0-9]+|idle|strace|memory)$/ {
 	n = split($4, f, " ")
 	for (i = 1; i <= n; i++) {
 		if (split(f[i], kv, "=") != 2)
@@ -92,7 +92,17 @@ function size(load, name, key, target,    what) {
 	else verdict(what, med, "<=", target, "")
 }
 
-function relay(    ping, bulk, p, l, b, m) {
+# The same contestant beside other clients and alone. Both `cpu` and `p99` are best when least.
+function beside(load, key, name, other, target,    what, b, m) {
+	what = about(load, name) " " key " vs alone"
+	if (bad(load, name) || bad(load, name other)) { unknown(what); return }
+	look(load, name, key); b = lo; m = med
+	if (b <= 0 || m <= 0) { unknown(what); return }
+	look(load, name other, key)
+	verdict(what, lo / b, "<=", target, sprintf("median %.2f", med / m))
+}
+
+function relay(    ping, bulk, p, l) {
 	split("ping-c1 ping-c50 ping-c500", ping, " ")
 	for (p = 1; p <= 3; p++) {
 		l = ping[p]
@@ -112,13 +122,7 @@ function relay(    ping, bulk, p, l, b, m) {
 	}
 	size("idle-opaque-8000", "leased", "bconn", 2048)
 	size("idle-opaque-8000", "leased", "bconn_used", 2048)
-	l = "ping-c50-idle8000"
-	if (bad(l, "leased") || bad(l, "leased+idle")) unknown(l " cpu vs alone")
-	else {
-		look(l, "leased", "cpu"); b = lo; m = med
-		look(l, "leased+idle", "cpu")
-		verdict(l " cpu vs ping-c50 alone", lo / b, "<=", 1.10, sprintf("median %.2f", med / m))
-	}
+	beside("ping-c50-idle8000", "cpu", "leased", "+idle", 1.10)
 }
 
 # The multiplexer is compared with multiplexers, the lender of connections with relays.
@@ -132,10 +136,14 @@ function redis(    loads, modes, n, i, l) {
 		if (l ~ /c500-p1$/)
 			ratio(l, "rps", "leased-request", "direct", ">=", 1, "mux-ev")
 	}
+	beside("lredis-get-c200-p1-slow", "p99", "leased-request", "+slow", 1.2)
 	split("leased-transaction leased-request", modes, " ")
 	for (i = 1; i <= 2; i++) {
 		ratio("redis-churn-c20", "rps", modes[i], "haproxy", ">=", 1.5, "direct")
 		ratio("redis-churn-c20", "cpu", modes[i], "haproxy", "<", 1, "floor-ev-pool")
+		l = "redis-bulk-1"
+		if (bad(l, modes[i]) || !look(l, modes[i], "grown")) unknown(about(l, modes[i]) " KiB more memory")
+		else verdict(about(l, modes[i]) " KiB more memory", hi, "<=", 256, "")
 		size("idle-redis-8000", modes[i], "bconn", 1024)
 		size("idle-redis-8000", modes[i], "bconn_used", 1024)
 	}

@@ -62,15 +62,21 @@ static void stream_open(struct conn *c)
 		die("no connection");
 }
 
-/* The request is 16 bytes: D or U, the size, a line feed. */
+/* Redis: a value of the size. Our server: 16 bytes, D or U, the size, a line feed. */
 static void stream_start(struct conn *c)
 {
-	char request[20];
+	unsigned long long bytes = opts.bytes;
+	char request[300];
 
-	snprintf(request, sizeof(request), "%c%014llu\n", opts.upload ? 'U' : 'D', (unsigned long long)opts.bytes);
 	loop_watch(EPOLL_CTL_MOD, c->fd, opts.upload ? EPOLLIN | EPOLLOUT : EPOLLIN, c);
+	if (opts.proto == PROTO_REDIS) {
+		conn_write(c, request, proto_request((uint8_t *)request, sizeof(request)));
+		c->need = bytes + (uint64_t)snprintf(request, sizeof(request), "$%llu\r\n\r\n", bytes);
+		return;
+	}
+	snprintf(request, sizeof(request), "%c%014llu\n", opts.upload ? 'U' : 'D', bytes);
 	conn_write(c, request, 16);
-	c->need = opts.bytes;
+	c->need = bytes;
 }
 
 int bulk_run(void)

@@ -1,7 +1,7 @@
 /*
  * lgen: load generator and measuring helper for TCP proxies; what its files know of each other. See usage() in main.c.
  *
- *	main --> ask (ping, churn, idle) | bulk | server | wait
+ *	main --> ask (ping, churn, idle) | bulk | slow | server | wait
  *	           |        |
  *	           |        +--> conn (one socket, plain or TLS) --> proto (what is said on it)
  *	           +--> measure (samples, percentiles, the line printed) --> proc (CPU time and memory of process trees)
@@ -30,7 +30,7 @@
 enum proto { PROTO_FIX, PROTO_REDIS, PROTO_PG, PROTO_PGEXT, PROTO_PGPREP, PROTO_MYSQL };
 
 struct opts {
-	const char *addr, *mode, *kind, *sql, *user, *db;
+	const char *addr, *mode, *kind, *key, *sql, *user, *db;
 	enum proto proto;
 	int port, conns, depth, req_bytes, resp_bytes, cpu;
 	bool tls, one, upload, spread;
@@ -97,10 +97,11 @@ void proto_quit(struct conn *c);
 /* Eats bytes of the server's; how many whole replies ended in them, or one of the above. */
 int proto_feed(struct conn *c, const uint8_t *p, size_t n);
 
-/* ask.c, bulk.c, server.c */
+/* ask.c, bulk.c, slow.c, server.c */
 enum task { TASK_PING, TASK_CHURN, TASK_IDLE };
 int ask_run(enum task task);
 int bulk_run(void);
+int slow_run(void);
 int server_run(void);
 
 #endif

@@ -10,11 +10,13 @@
 
 #define REQUEST_MAX 4096
 #define DEPTH_MAX   1000
+#define KEY_MAX	    200
 
 struct opts opts = {
 	.addr = "127.0.0.1",
 	.mode = "fix",
 	.kind = "get",
+	.key = "key:000000000001",
 	.sql = "SELECT 1",
 	.user = "bench",
 	.db = "bench",
@@ -36,12 +38,13 @@ static int usage(void)
 	      "lgen churn  -p PORT [-c CONNS]\n"
 	      "lgen bulk   -p PORT [-c STREAMS] [-s BYTES_OF_EACH] [-u]           -u: upload\n"
 	      "lgen idle   -p PORT [-c CONNS] [-1]                               -1: each asks once\n"
+	      "lgen slow   -p PORT -P redis [-c CONNS] [-d VALUES_ASKED_FOR_AT_ONCE]\n"
 	      "lgen cpu PID...       CPU nanoseconds of the process trees\n"
 	      "lgen mem PID...       memory of the process trees, KiB\n"
 	      "lgen wait PORT SECS   waits until something accepts on the port\n"
 	      "\n"
 	      "-a ADDR  -t SECONDS  -W WARM_UP  -n COUNT (0: only time ends it)  -S (TLS)\n"
-	      "-P fix|redis|pg|pgext|pgprep|mysql  -K get|set|ping (redis)  -Q SQL  -U USER  -D DATABASE\n"
+	      "-P fix|redis|pg|pgext|pgprep|mysql  -K get|set|ping -N KEY (redis)  -Q SQL  -U USER  -D DATABASE\n"
 	      "-w PID,...  the proxy: its CPU time is sampled at the start and the end of the measured part\n"
 	      "-x PID,...  the server: likewise\n"
 	      "-k CPU      the processor whose time is reported as busy and stolen\n"
@@ -83,6 +86,7 @@ static bool option(int ch, const char *v)
 	case 'W': opts.warm_secs = atof(v); break;
 	case 'P': opts.proto = proto_by_name(v); break;
 	case 'K': opts.kind = v; break;
+	case 'N': opts.key = v; break;
 	case 'Q': opts.sql = v; break;
 	case 'U': opts.user = v; break;
 	case 'D': opts.db = v; break;
@@ -128,6 +132,8 @@ static int measure(const char *mode)
 		return ask_run(TASK_CHURN);
 	if (strcmp(mode, "idle") == 0)
 		return ask_run(TASK_IDLE);
+	if (strcmp(mode, "slow") == 0)
+		return slow_run();
 	if (strcmp(mode, "bulk") == 0)
 		return bulk_run();
 	return usage();
@@ -155,11 +161,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	optind = 2;
-	while ((ch = getopt(argc, argv, "a:p:m:q:r:c:d:R:n:t:W:P:K:Q:U:D:Sw:x:k:s:u1b:")) != -1)
+	while ((ch = getopt(argc, argv, "a:p:m:q:r:c:d:R:n:t:W:P:K:N:Q:U:D:Sw:x:k:s:u1b:")) != -1)
 		if (!option(ch, optarg))
 			return usage();
 	if (opts.depth < 1 || opts.depth > DEPTH_MAX || opts.req_bytes < 1 || opts.req_bytes > REQUEST_MAX ||
-	    opts.resp_bytes < 1 || opts.conns < 1)
+	    opts.resp_bytes < 1 || strlen(opts.key) > KEY_MAX || opts.conns < 1)
 		die("bad numbers");
 	if (opts.tls)
 		conn_use_tls();

@@ -157,10 +157,11 @@ static void mysql_login(struct conn *c, unsigned seq)
 
 static void redis_request(struct out *o)
 {
-	char head[96];
+	char head[300];
+	size_t key_bytes = strlen(opts.key);
 
 	if (strcmp(opts.kind, "set") == 0) {
-		snprintf(head, sizeof(head), "*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000001\r\n$%d\r\n",
+		snprintf(head, sizeof(head), "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%d\r\n", key_bytes, opts.key,
 			 opts.resp_bytes);
 		put_text(o, head);
 		put_fill(o, 'x', (size_t)opts.resp_bytes);
@@ -168,7 +169,8 @@ static void redis_request(struct out *o)
 	} else if (strcmp(opts.kind, "ping") == 0) {
 		put_text(o, "*1\r\n$4\r\nPING\r\n");
 	} else {
-		put_text(o, "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000001\r\n");
+		snprintf(head, sizeof(head), "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n", key_bytes, opts.key);
+		put_text(o, head);
 	}
 }
 
