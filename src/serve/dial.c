@@ -138,7 +138,7 @@ void conn_dial(struct service *s, struct upstream *u)
 	buf_init(&c->out, loop_blocks(s->loop));
 	buf_init(&c->greeting, loop_blocks(s->loop));
 	if (s->opts.proto->talk) {
-		c->wire = (struct wire *)((char *)(c + 1) + service_up_bytes(s->opts.proto));
+		c->wire = (void *)((char *)(c + 1) + service_up_bytes(s->opts.proto));
 		wire_init(c);
 	}
 	if (s->opts.proto->attach)
