@@ -135,6 +135,7 @@ static void file_on_poll(void *arg)
 	struct source *s = arg;
 
 	file_poll_later(s);
+	watch_again(s->watch);
 	if (heap_has(&s->settle.due))
 		return;
 	(void)file_same_as_seen(s);

@@ -268,6 +268,12 @@ bool watch_works(const struct watch *w)
 	return w->fd >= 0 && w->whole;
 }
 
+void watch_again(struct watch *w)
+{
+	if (!watch_works(w) && (w->fd >= 0 || watch_open(w)))
+		watch_walk(w);
+}
+
 void watch_free(struct watch **pw)
 {
 	struct watch *w = *pw;

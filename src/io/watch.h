@@ -25,6 +25,8 @@ typedef void watch_fn(void *arg, enum watch_event ev);
 struct watch *watch_new(struct loop *l, const char *path, bool contents, watch_fn *fn, void *arg);
 /* False: there is no inotify to be had for all of the way (its limits, a directory that may not be read): poll. */
 bool watch_works(const struct watch *w);
+/* Tries to watch what could not be watched; for whoever polls, before it looks. */
+void watch_again(struct watch *w);
 void watch_free(struct watch **w); /* nulls; NULL is fine */
 
 #endif
