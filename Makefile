@@ -236,7 +236,8 @@ check-real: tests-build
 
 # Breaks the code on purpose and wants the simulator to see it.
 mutants: $(SIM)
-	$(Q)CC='$(CC)' CFLAGS='$(ALL_CPPFLAGS) $(ALL_CFLAGS)' LDFLAGS='$(ALL_LDFLAGS) $(SIM_WRAP)' tests/sim/mutants.sh $(BUILD)
+	$(Q)CC='$(CC)' CFLAGS='$(ALL_CPPFLAGS) $(ALL_CFLAGS)' LDFLAGS='$(ALL_LDFLAGS) $(SIM_WRAP)' \
+		LIBS='$(JANSSON_LIBS)' tests/sim/mutants.sh $(BUILD)
 
 check-dynamic: tests-build
 	@$(call steps,dynamic,$(UNITS) $(SIMS),-j2)

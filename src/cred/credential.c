@@ -180,6 +180,7 @@ static void credential_on_again(void *arg)
 	struct credential *c = arg;
 
 	c->state = REFRESH_ASKING;
+	c->asked_us = loop_now_us(c->loop);
 	c->ops->ask(c->source, c->reason);
 }
 
@@ -455,6 +456,8 @@ void credential_refresh(struct credential *c)
 		credential_ask(c, CRED_MANUAL);
 	} else if (c->state == REFRESH_PAUSING) {
 		timer_stop(c->loop, &c->again);
+		c->reason = CRED_MANUAL;
+		c->asked[CRED_MANUAL]++;
 		credential_on_again(c);
 	}
 }

@@ -19,7 +19,13 @@ build_mutant() {
 	done
 	patch -s -p1 -F3 --no-backup-if-mismatch -d "$work/$1" <"$here/mutants/$1.patch" || return 1
 	# shellcheck disable=SC2086
-	${CC:-cc} $CFLAGS $LDFLAGS -o "$work/$1/sim" "$build"/obj/tests/sim/*.o $objects "$build/libsim.a" -lm
+	${CC:-cc} $CFLAGS $LDFLAGS -o "$work/$1/sim" "$build"/obj/tests/sim/*.o $objects "$build/libsim.a" ${LIBS:-} -lm
+}
+
+# A patch may name, above itself, the scenario that is to see it.
+how_seen() {
+	scenario=$(sed -n '/^---/q; s/^scenario: //p' "$here/mutants/$1.patch")
+	if [ -n "$scenario" ]; then echo "--scenario $scenario"; else echo "--generated --seeds $seeds"; fi
 }
 
 for patch in "$here"/mutants/*.patch; do
@@ -29,11 +35,12 @@ for patch in "$here"/mutants/*.patch; do
 		echo "mutants: $name: the patch no longer applies or does not compile" >&2
 		exit 2
 	fi
-	if "$work/$name/sim" --generated --seeds "$seeds" >"$work/$name/out" 2>&1; then
+	# shellcheck disable=SC2046
+	if "$work/$name/sim" $(how_seen "$name") >"$work/$name/out" 2>&1; then
 		echo "mutants: $name: SURVIVED $seeds seeds"
 		survived=$((survived + 1))
 	else
-		echo "mutants: $name: $(grep -oE 'seed [0-9]+ (breaks [A-Z]+[-0-9A-Za-z]*|aborts)' "$work/$name/out" | head -n1)"
+		echo "mutants: $name: $(grep -oE 'seed [0-9]+ (scenario [a-z]+ )?(breaks [A-Z]+[-0-9A-Za-z]*|aborts)' "$work/$name/out" | head -n1)"
 	fi
 done
 echo "mutants: $((n - survived)) of $n caught"

@@ -111,5 +111,6 @@ void nemesis_begin(int64_t until_us);
 void nemesis_end(void);
 int scenarios_run(const char *name); /* "all", or one; how many ran; 0: no such */
 void selftest_run(void);
+void credtest_run_all(void);
 
 #endif

@@ -699,6 +699,7 @@ static const struct scenario {
 	void (*run)(void);
 } scenarios[] = {
 	{"selftest", selftest_run},
+	{"credentials", credtest_run_all},
 	{"cancel-during-dial", cancel_during_dial},
 	{"leave-during-health-check", leave_during_health_check},
 	{"late-dial-is-banked", late_dial_is_banked},

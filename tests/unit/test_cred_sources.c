@@ -73,7 +73,7 @@ START_TEST(directory_of_kubernetes)
 	check_username("app-1");
 	check_password("MARK-1");
 	for (int i = 2; i < 6; i++) {
-		char user[16], password[16];
+		char user[32], password[32];
 
 		snprintf(user, sizeof(user), "app-%d", i);
 		snprintf(password, sizeof(password), "MARK-%d\n", i);
