@@ -80,6 +80,16 @@ def status():
     return json.loads(data[data.index(b"{"):data.rindex(b"}") + 1])
 
 
+def secret(word):
+    """The server learns it first."""
+    with connect(("127.0.0.1", 6379)) as s:
+        got = ask(s, b"ACL SETUSER cache reset on >%s ~* &* +@all\r\n" % word.encode())
+        ask(s, b"CLIENT KILL USER cache\r\n")
+    with open("/nested/secret", "w") as f:
+        f.write(word)
+    return got == b"+OK\r\n"
+
+
 def proc_status(pid):
     return dict(line.rstrip().split(":\t", 1) for line in open("/proc/%s/status" % pid) if ":\t" in line)
 
@@ -89,6 +99,7 @@ def main():
     run("systemd-sysusers")
     see("user leased exists", run("id", "leased").returncode == 0)
     see("a private redis answers", poll(redis_up))
+    see("... and has a user", secret("one"))
     r = run("systemctl", "start", "leased.socket")
     see("leased.socket listens", r.returncode == 0 and show("ActiveState", "leased.socket") == "active", r.stdout)
     r = run("systemctl", "start", "leased.service")
@@ -114,6 +125,13 @@ def main():
     u.close()
     pool = status()["pools"][0]
     see("the admin socket answers", pool["stats"]["leases"] == 2, "%d leases" % pool["stats"]["leases"])
+
+    credential = poll(lambda: [x for x in status()["credentials"] if x["generation"] == 1])
+    see("a program in the sandbox says a login", credential, status()["credentials"][0]["last_error"])
+    with connect(("127.0.0.1", 6381)) as d:
+        see("... that works", ask(d, b"GET a\r\n") == b"$1\r\n1\r\n")
+        see("... and changes", secret("two") and ask(d, b"GET a\r\n") == b"$1\r\n1\r\n" and
+            status()["credentials"][0]["generation"] == 2, status()["credentials"][0]["asked"])
 
     os.rename(LOG, LOG + ".1")
     r = run("systemctl", "reload", "leased.service")

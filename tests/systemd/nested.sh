@@ -40,17 +40,30 @@ make -s --no-print-directory install BUILD="$build" DESTDIR="$root" prefix=/usr 
 	systemdsystemunitdir=/usr/lib/systemd/system > "$dir/install.log" 2>&1 || { cat "$dir/install.log"; exit 1; }
 # Only what is looked at here starts.
 rm -rf "$root/etc/systemd/system"
-mkdir -p "$root/etc/systemd/system" "$root/nested/out" "$root/etc/systemd/system/leased.service.d"
+mkdir -p "$root/etc/systemd/system" "$root/nested/out" "$root/etc/systemd/system/leased.service.d" \
+	"$root/usr/local/lib/leased" "$root/usr/local/bin"
 cp tests/systemd/inside.py tests/systemd/probe.py "$root/nested/"
+# A credential that a program prints, as the drop-in and the recipe have it. The tool it calls reads a file.
+cp systemd/leased.service.d-examples/command-source.conf "$root/etc/systemd/system/leased.service.d/"
+cp conf/examples/credential-vault.py "$root/usr/local/lib/leased/"
+cat > "$root/usr/local/bin/vault" <<'END'
+#!/usr/bin/python3
+import json
+with open("/nested/secret") as f:
+    print(json.dumps({"lease_id": "", "data": {"username": "cache", "password": f.read(), "ttl": 3600}}))
+END
+chmod 755 "$root/usr/local/bin/vault"
 : > "$root/etc/machine-id"
 : > "$root/etc/fstab"
 cat > "$root/etc/leased/leased.conf" <<'EOF'
 admin = { listen = "unix:/run/leased/admin.sock"; };
 log = { target = "file"; file = "/var/log/leased/leased.log"; };
 shutdown_timeout = "20s";
+credentials = ( { name = "vault"; source = "command"; argv = ( "/usr/local/lib/leased/credential-vault.py", "x" ); pass_env = "HOME"; } );
 pools = (
   { name = "cache"; listen = ( "127.0.0.1:6380", "systemd:cache" ); servers = ( "127.0.0.1:6379" );
-    reuse = "script"; ready_check = ( { send = "PING\r\n"; expect = "+PONG"; } ); }
+    reuse = "script"; ready_check = ( { send = "PING\r\n"; expect = "+PONG"; } ); },
+  { name = "login"; protocol = "redis"; mode = "transaction"; credentials = "vault"; listen = "127.0.0.1:6381"; servers = "127.0.0.1:6379"; }
 );
 EOF
 # The same sandbox around a program that tries to get out.
