@@ -455,6 +455,7 @@ void credential_refresh(struct credential *c)
 	if (c->state == REFRESH_REST) {
 		credential_ask(c, CRED_MANUAL);
 	} else if (c->state == REFRESH_PAUSING) {
+		/* The pause was for whoever asked before; what follows is asked by hand. */
 		timer_stop(c->loop, &c->again);
 		c->reason = CRED_MANUAL;
 		c->asked[CRED_MANUAL]++;
