@@ -12,6 +12,7 @@ struct ask {
 	const struct proto_conf *c;
 	struct proto_request *req;
 	enum command_class class;
+	unsigned flags; /* enum command_flags */
 };
 
 /* ---- the ways it ends ---- */
@@ -356,13 +357,13 @@ static bool ask_is_open(enum command_class class)
 	       class == CMD_HTTP;
 }
 
-static enum proto_ask ask_judge(struct ask *k, bool denied)
+static enum proto_ask ask_judge(struct ask *k)
 {
 	struct redis_client *cl = k->a.cl;
 
 	if (!cl->known && !ask_is_open(k->class))
 		return ask_say(k, "-NOAUTH Authentication required.");
-	if (denied && !ask_is_open(k->class))
+	if ((k->flags & COMMAND_DENIED) && !ask_is_open(k->class))
 		return ask_refuse_named(k, "NOPERM this user has no permissions to run the ", " command");
 	/* What is answered here is read to its end; see ask_here(). */
 	if (!k->req->whole && ask_is_open(k->class))
@@ -382,8 +383,8 @@ static enum proto_ask ask_message(struct redis_client *cl, const struct proto_co
 {
 	struct resp_request r;
 	enum resp_verdict v = resp_request(&r, p, n, cl->known, scratch, &cl->body);
+	struct command_found found;
 	struct ask k;
-	bool denied;
 
 	if (v == RESP_MORE)
 		return PROTO_ASK_MORE;
@@ -402,15 +403,14 @@ static enum proto_ask ask_message(struct redis_client *cl, const struct proto_co
 	}
 	if (r.argc == 0)
 		return PROTO_ASK_HERE;
-	k.class = CMD_UNKNOWN;
-	denied = false;
-	if (r.kept)
-		k.class = command_find(&c->commands, r.args, r.kept, &denied);
-	else
+	if (!r.kept)
 		return ask_say(&k, "-ERR unknown command");
-	if (k.class == CMD_PLAIN && cl->known && !denied)
-		return ask_pass(&k, KIND_PLAIN, 0);
-	return ask_judge(&k, denied);
+	found = command_find(&c->commands, r.args, r.kept);
+	k.class = found.class;
+	k.flags = found.flags;
+	if (k.class == CMD_PLAIN && cl->known && !(k.flags & COMMAND_DENIED))
+		return ask_pass(&k, KIND_PLAIN, (k.flags & COMMAND_AGAIN) && !cl->multi ? PROTO_REQUEST_AGAIN : 0);
+	return ask_judge(&k);
 }
 
 static __attribute__((noinline)) enum proto_ask ask_inline(struct redis_client *cl, const struct proto_conf *c,

@@ -86,30 +86,40 @@ static bool is_plain(const struct redis_conf *c, struct resp_text name)
 	return false;
 }
 
-enum command_class command_find(const struct command_table *t, const struct resp_text *args, size_t n, bool *denied)
+struct command_found command_find(const struct command_table *t, const struct resp_text *args, size_t n)
 {
-	unsigned row = find_row(t, args[0], NULL);
+	unsigned row = find_row(t, args[0], NULL), all;
 
-	*denied = row && t->denied[row - 1];
 	if (!row)
-		return is_plain(t->conf, args[0]) ? CMD_PLAIN : CMD_UNKNOWN;
+		return (struct command_found){is_plain(t->conf, args[0]) ? CMD_PLAIN : CMD_UNKNOWN, 0};
 	if (rows[row - 1].class != CMD_CONTAINER)
-		return rows[row - 1].class;
+		return (struct command_found){rows[row - 1].class, t->flags[row - 1]};
+	all = t->flags[row - 1] & COMMAND_DENIED;
 	if (n < 2)
-		return CMD_PLAIN;
+		return (struct command_found){CMD_PLAIN, all};
 	row = find_row(t, args[0], &args[1]);
 	if (!row)
-		return CMD_UNKNOWN;
-	*denied = t->denied[row - 1];
-	return rows[row - 1].class;
+		return (struct command_found){CMD_UNKNOWN, all};
+	return (struct command_found){rows[row - 1].class, t->flags[row - 1]};
 }
 
 /* ---- the table of a pool ---- */
 
+static bool has_word(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = words; n && (p = strstr(p, word)) != NULL; p += n) {
+		if ((p == words || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
+			return true;
+	}
+	return false;
+}
+
 void command_table_init(struct command_table *t, const struct redis_conf *c)
 {
 	memset(t->slots, 0, sizeof(t->slots));
-	t->denied = mem_alloc(ROWS);
+	t->flags = mem_alloc(ROWS);
 	t->conf = c;
 	for (size_t i = 0; i < ROWS; i++) {
 		size_t s = slot_of(hash(HASH_START, (const uint8_t *)rows[i].name, strlen(rows[i].name)));
@@ -117,24 +127,15 @@ void command_table_init(struct command_table *t, const struct redis_conf *c)
 		while (t->slots[s])
 			s = (s + 1) % COMMAND_SLOTS;
 		t->slots[s] = (uint16_t)(i + 1);
+		if (rows[i].class == CMD_PLAIN && has_word(rows[i].categories, "read"))
+			t->flags[i] = COMMAND_AGAIN;
 	}
 }
 
 void command_table_done(struct command_table *t)
 {
-	mem_free(t->denied);
-	t->denied = NULL;
-}
-
-static bool has_word(const char *words, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (const char *p = words; (p = strstr(p, word)) != NULL; p += n) {
-		if ((p == words || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
-			return true;
-	}
-	return false;
+	mem_free(t->flags);
+	t->flags = NULL;
 }
 
 /* Whether deny's "config set" or "CONFIG" names the row. */
@@ -157,9 +158,9 @@ bool command_deny(struct command_table *t, const char *what)
 
 	for (size_t i = 0; i < ROWS; i++) {
 		if (*what == '@' ? has_word(rows[i].categories, what + 1) : deny_names(what, rows[i].name)) {
-			t->denied[i] = 1;
+			t->flags[i] |= COMMAND_DENIED;
 			found = true;
 		}
 	}
-	return found && *what;
+	return found;
 }

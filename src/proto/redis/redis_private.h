@@ -61,10 +61,20 @@ struct command {
 
 #define COMMAND_SLOTS 1024
 
+enum command_flags {
+	COMMAND_DENIED = 1,
+	COMMAND_AGAIN = 2, /* changes nothing, so that it may be said twice */
+};
+
+struct command_found {
+	enum command_class class;
+	unsigned flags; /* enum command_flags */
+};
+
 /* The table of commands as one pool sees it. */
 struct command_table {
 	uint16_t slots[COMMAND_SLOTS]; /* row + 1; 0: free */
-	uint8_t *denied;	       /* one for each row */
+	uint8_t *flags;		       /* enum command_flags of each row */
 	const struct redis_conf *conf;
 };
 
@@ -74,7 +84,7 @@ void command_table_done(struct command_table *t);
 bool command_deny(struct command_table *t, const char *what);
 /* What a request with these n > 0 arguments is; one that is not in the table is CMD_UNKNOWN or, where the pool says so,
  * CMD_PLAIN. */
-enum command_class command_find(const struct command_table *t, const struct resp_text *args, size_t n, bool *denied);
+struct command_found command_find(const struct command_table *t, const struct resp_text *args, size_t n);
 const struct command *command_rows(size_t *n);
 
 struct proto_conf {

@@ -670,8 +670,10 @@ static enum proto_reply reply_any(struct redis_up *u, struct redis_client *cl, s
 			u->mid = MID_NONE;
 			return PROTO_REPLY_WAIT;
 		}
-		if (u->mid == MID_REPLY && !tag)
+		if (u->mid == MID_REPLY && !tag) {
+			u->mid = MID_NONE;
 			return PROTO_REPLY_BROKEN;
+		}
 		u->busy = true;
 	}
 	v = resp_reply(&u->frame, p, n, len);
