@@ -180,13 +180,13 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 	struct pool *p = c->svc->pool;
 	int64_t now = service_now(c->svc);
 
+	if (e != ERR_OK && (c->dialogue == PROTO_LOGIN || c->dialogue == PROTO_REAUTH))
+		conn_note_login(c, e);
 	conn_proto(c)->end(conn_private(c));
 	conn_drop_cred(c);
 	buf_clear(&c->out);
 	buf_init(&c->out, loop_blocks(c->svc->loop));
 	stream_want(c->stream, STREAM_WANT_READ);
-	if (e != ERR_OK && (c->dialogue == PROTO_LOGIN || c->dialogue == PROTO_REAUTH))
-		conn_note_login(c, e);
 	if (c->dialogue == PROTO_LOGIN && e != ERR_OK)
 		conn_failed(c, e);
 	else if (c->dialogue == PROTO_LOGIN)
