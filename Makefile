@@ -166,15 +166,19 @@ $(SHIMS): $(BUILD)/tests/%.so: tests/fake/%.c config.mk
 	$(call say,LD,$@)
 	$(Q)$(CC) -std=gnu11 $(WARN) -O1 -g -D_GNU_SOURCE -U_FORTIFY_SOURCE -fPIC -fvisibility=hidden -shared -o $@ $< -ldl
 
+# Read by another hand as well, where it is installed.
+FUZZ_LIBS_resp_request := $(if $(wildcard /usr/include/hiredis/hiredis.h),-lhiredis)
+FUZZ_LIBS_resp_reply := $(FUZZ_LIBS_resp_request)
+
 $(REPLAYS): $(BUILD)/tests/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay_main.o $(BUILD)/libleased.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(link) $(LIBS)
+	$(Q)$(link) $(LIBS) $(FUZZ_LIBS_$*)
 
 $(FUZZERS): $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/libleased.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(link) -fsanitize=fuzzer $(LIBS)
+	$(Q)$(link) -fsanitize=fuzzer $(LIBS) $(FUZZ_LIBS_$*)
 
 -include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
 
