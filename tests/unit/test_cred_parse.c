@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cred/parse.h"
+#include "proc_help.h"
 
 #define NOW_US INT64_C(5000000)
 #define WALL_S INT64_C(1700000000)
@@ -267,6 +268,34 @@ START_TEST(no_part_of_a_document_is_one)
 }
 END_TEST
 
+/* So long a secret that what jansson gives back is used for nothing else at once. */
+/* Proves: CRED-14 */
+START_TEST(no_copy_is_left_behind)
+{
+	static const char *const around[][2] = {
+		{"{\"password\":\"", "\"}"},
+		{"{\"password\":\"", ""},
+		{"password=", "\n"},
+		{"app:", ""},
+		{"", "\n\n"},
+	};
+	size_t cap = 40000, n;
+	char *text = malloc(cap);
+	const char *kind;
+
+	if (sanitized)
+		return;
+	ck_assert_int_eq(secret_arena_init(&kind), ERR_OK);
+	n = (size_t)snprintf(text, cap, "%s%s%s%030000d%s", around[_i][0], "of-the-mark-", "that-is-parsed", 0,
+			     around[_i][1]);
+	(void)!cred_parse(text, n, NOW_US, WALL_S, &got, &why);
+	secret_wipe(text, cap);
+	ck_assert_int_le(mappings_with("of-the-mark-", "that-is-parsed"),
+			 got.password && strcmp(kind, "memfd_secret") != 0 ? 1 : 0);
+	free(text);
+}
+END_TEST
+
 static void set_up(void)
 {
 	ck_assert_int_eq(secret_arena_init(NULL), ERR_OK);
@@ -295,6 +324,7 @@ int main(void)
 	tcase_add_test(t, deep_json);
 	tcase_add_test(t, values_of_files);
 	tcase_add_test(t, no_part_of_a_document_is_one);
+	tcase_add_loop_test(t, no_copy_is_left_behind, 0, 5);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);

@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/watch.h"
 #include "io_help.h"
+#include "proc_help.h"
 
 #define MS INT64_C(1000)
 
@@ -179,11 +180,15 @@ static void kubernetes(const char *version)
 /* Proves: K2 */
 START_TEST(links_that_are_swapped)
 {
+	int watches;
+
 	make_dir("m");
 	kubernetes("..1");
 	link_to("..data/secret", "m/secret");
 	look_at("m/secret", false);
 	expect_nothing();
+	watches = inotify_watches();
+	ck_assert_int_gt(watches, 0);
 	for (int i = 2; i < 5; i++) {
 		char name[16];
 
@@ -197,6 +202,7 @@ START_TEST(links_that_are_swapped)
 		/* What leads there now is. */
 		write_file("m/secret", "y");
 		expect_change();
+		ck_assert_int_eq(inotify_watches(), watches);
 	}
 }
 END_TEST
