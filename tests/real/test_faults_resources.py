@@ -159,14 +159,17 @@ def test_R7_short_and_interrupted_calls(rig, one_in):
                 text = b"".join(b"k%d.%d %d x\r\n" % (k, i, n) for n in range(5))
                 if c.send(text).exactly(len(text)) != text:
                     wrong.append("line")
-    threads = [threading.Thread(target=f, args=a) for f, a in
-               [(down, ()), (both, ()), (down, ()), (both, ())] + [(lines, (k,)) for k in range(5)]]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
+    rounds = 0
+    while rounds < 5 and fail.shortened() <= 500:       # how many calls one takes depends on the machine
+        threads = [threading.Thread(target=f, args=a) for f, a in
+                   [(down, ()), (both, ()), (down, ()), (both, ())] + [(lines, (k,)) for k in range(5)]]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        rounds += 1
     assert not wrong and fail.shortened() > 500
     for name, n in (("web", 2), ("echo", 2), ("line", 100)):
         p = d.wait_pool(lambda p: states(p)["leased"] == 0, name)
-        assert p["stats"]["leases"] == n and not p["stats"]["lease_failures"], p["stats"]
+        assert p["stats"]["leases"] == n * rounds and not p["stats"]["lease_failures"], p["stats"]
     assert d.ctl("show", "pools")[0] == 0
 
 
