@@ -137,8 +137,8 @@ static void setup_check_talks(struct setup_checker *k, const struct conf_pool *p
 		setup_error(k, p->at[K_POOL_deny_commands],
 			    "deny_commands: \"%.60s\" is neither a command nor a category", bad);
 	if (p->multiplex_connections > 1 && p->mode != SETUP_MODE_REQUEST)
-		setup_error(k, p->at[K_POOL_multiplex_connections],
-			    "multiplex_connections: has no effect without mode = \"request\"");
+		conf_messages_add(k->warnings, p->at[K_POOL_multiplex_connections],
+				  "warning: multiplex_connections: has no effect without mode = \"request\"");
 }
 
 static void setup_check_pool(struct setup_checker *k, const struct conf_pool *p)

@@ -63,8 +63,6 @@ def test_t_valid(rig):
      ["ready_check", "by itself"]),
     ("redis reuse", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1"; protocol = "redis";\n reuse = "on_idle"; } );\n', 2,
      ["reuse", "redis knows"]),
-    ("redis multiplex", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1"; protocol = "redis";\n multiplex_connections = 2; mode = "transaction"; } );\n', 2,
-     ["multiplex_connections", "request"]),
     ("redis deny", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1"; protocol = "redis";\n deny_commands = ( "GET", "FLUSHAL" ); } );\n', 2,
      ["deny_commands", "FLUSHAL"]),
     ("redis uids", 'pools = ( { name = "p"; listen = "127.0.0.1:1000"; servers = "127.0.0.1:1"; protocol = "redis";\n users = ( { name = "u"; uid = ( 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 ); } ); } );\n', 2,
@@ -84,6 +82,15 @@ def test_t_invalid(rig, name, text, line, words):
     # the same when it is to serve
     d = rig.leased(text=text, wait=False, expect_exit=78)
     assert d.wait_exit() == 78 and d.stderr()
+
+
+def test_t_warns_of_what_has_no_effect(rig):
+    t = tree(rig)
+    t["pools"][0].update(protocol="redis", mode="transaction", multiplex_connections=2)
+    code, out, err = rig.check("-t", tree=t)
+    assert code == 0 and "warning: multiplex_connections" in out + err
+    t["pools"][0]["mode"] = "request"
+    assert "warning" not in "".join(rig.check("-t", tree=t)[1:])
 
 
 # Proves: F:G1
