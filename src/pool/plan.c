@@ -81,15 +81,12 @@ static struct upstream *plan_pick_idle(struct pool *p, struct server *s, int64_t
 	while (idle->len > 0) {
 		struct upstream *first = plan_first_idle(p, idle), *u = first;
 
-		for (int i = 0; u && rotate_is_due(u) && i < PLAN_LOOK_FOR_FRESH; i++)
+		for (int i = 0; u && !rotate_may_lend(u) && i < PLAN_LOOK_FOR_FRESH; i++)
 			u = plan_next_idle(p, u);
 		u = u ? u : first;
-		if (upstream_expired(u, now_us, &why))
-			upstream_close(u, why, now_us);
-		else if (rotate_recycles(u))
-			upstream_close(u, ERR_RECYCLED, now_us);
-		else
+		if (!upstream_expired(u, now_us, &why))
 			return u;
+		upstream_close(u, why, now_us);
 	}
 	return NULL;
 }
@@ -198,11 +195,12 @@ enum supply_result { SUPPLY_NONE, SUPPLY_STARTED, SUPPLY_NO_ROOM };
 static enum supply_result plan_supply_from(struct pool *p, struct server *s, int64_t now_us)
 {
 	struct upstream *u = plan_pick_idle(p, s, now_us);
+	enum permit_result r;
 
 	if (u && rotate_is_due(u) && rotate_start(u, now_us))
 		return SUPPLY_STARTED;
 	/* While a check of a suspect server is under way, a new connection tells more than the next check. */
-	if (u && !rotate_is_due(u) && plan_needs_check(p, u, now_us) &&
+	if (u && rotate_may_lend(u) && plan_needs_check(p, u, now_us) &&
 	    (s->state == SERVER_UP || s->by_state[UP_PROBING].len == 0)) {
 		upstream_to(u, UP_PROBING, now_us);
 		pool_push_effect(p, (struct effect){.kind = EFFECT_PROBE, .up = u});
@@ -210,16 +208,12 @@ static enum supply_result plan_supply_from(struct pool *p, struct server *s, int
 	}
 	if (!plan_may_dial(p, s, now_us))
 		return SUPPLY_NONE;
-	switch (plan_dial(p, s, now_us)) {
-	case PERMIT_OK:
+	r = plan_dial(p, s, now_us);
+	if (r == PERMIT_OK)
 		return SUPPLY_STARTED;
-	case PERMIT_POOL_FULL:
-	case PERMIT_BUDGET_SPENT:
-		return SUPPLY_NO_ROOM;
-	case PERMIT_SERVER_FULL:
-		break;
-	}
-	return SUPPLY_NONE;
+	if (u && rotate_recycles(u) && s->by_state[UP_CLOSING].len == 0)
+		upstream_close(u, ERR_RECYCLED, now_us);
+	return r == PERMIT_SERVER_FULL ? SUPPLY_NONE : SUPPLY_NO_ROOM;
 }
 
 /* Serves the oldest waiter from idle connections; what else is needed is started on the way. */
@@ -236,7 +230,7 @@ static bool plan_serve_first(struct pool *p, int64_t now_us)
 		if (!plan_rate_ready(p, s, now_us))
 			continue;
 		u = plan_pick_idle(p, s, now_us);
-		if (u && !rotate_is_due(u) && !plan_needs_check(p, u, now_us)) {
+		if (u && rotate_may_lend(u) && !plan_needs_check(p, u, now_us)) {
 			p->turn = (at + 1) % p->n_servers;
 			plan_grant(p, l, u, now_us);
 			return true;
@@ -283,7 +277,9 @@ static bool plan_min_idle(struct pool *p, int64_t now_us)
 			plan_wake(p, s->refill_us);
 			continue;
 		}
-		while (s->by_state[UP_IDLE].len + s->by_state[UP_PROBING].len + server_under_way(s) < want &&
+		while (s->by_state[UP_IDLE].len + s->by_state[UP_PROBING].len + s->by_state[UP_REAUTH].len +
+				       server_under_way(s) <
+			       want &&
 		       plan_may_dial(p, s, now_us)) {
 			enum permit_result r = plan_dial(p, s, now_us);
 
@@ -377,6 +373,7 @@ void pool_plan(struct pool *p, int64_t now_us)
 	bool no_room = false;
 
 	p->wake_us = INT64_MAX;
+	rotate_prove(p, now_us);
 	while (p->waiters.len > 0 && plan_serve_first(p, now_us))
 		;
 	if (p->waiters.len > 0)
@@ -387,6 +384,7 @@ void pool_plan(struct pool *p, int64_t now_us)
 	no_room = no_room && (p->waiters.len > 0 || p->opts.lease_wait == LEASE_NONBLOCK);
 	no_room = plan_min_idle(p, now_us) || no_room;
 	rotate_plan(p, now_us);
+	rotate_refuse(p, now_us);
 	lru = plan_lru(p);
 	atomic_store_explicit(&p->member.oldest_idle_us, lru ? upstream_used_us(lru) : INT64_MAX,
 			      memory_order_relaxed);

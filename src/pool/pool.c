@@ -337,7 +337,7 @@ void pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_t now_u
 {
 	bool keeps = e == ERR_DENIED ? p->opts.denied_keeps : p->opts.failed_keeps && e == ERR_REAUTH_FAILED;
 
-	if (u->state != UP_REAUTH && u->state != UP_LEASED)
+	if (u->state != UP_REAUTH && (u->state != UP_LEASED || u->try_gen == 0))
 		return;
 	if (u->state == UP_REAUTH && e != ERR_OK && !keeps) {
 		pool_failed(p, u, e, now_us);
@@ -357,7 +357,9 @@ void pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_t now_u
 	}
 	if (u->state == UP_REAUTH)
 		upstream_settle(p, u, now_us);
-	else if (e != ERR_OK && !keeps)
+	else
+		upstream_set_deadline(u); /* none any more */
+	if (u->state == UP_LEASED && e != ERR_OK && !keeps)
 		u->close_needed = e;
 	pool_plan(p, now_us);
 }
@@ -443,6 +445,9 @@ static void upstream_due(struct pool *p, struct upstream *u, int64_t now_us)
 		break;
 	case UP_CLEANING:
 		pool_failed(p, u, ERR_CHECK_TIMEOUT, now_us);
+		break;
+	case UP_LEASED:
+		pool_reauthed(p, u, ERR_REAUTH_TIMEOUT, now_us);
 		break;
 	default:
 		upstream_late(p, u, now_us);

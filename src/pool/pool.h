@@ -92,9 +92,9 @@ struct lease {
 };
 
 enum effect_kind {
-	EFFECT_DIAL,   /* up: choose an address, connect, log in; then pool_connected + pool_idle, or pool_failed */
-	EFFECT_PROBE,  /* up: run the health check; then pool_checked */
-	EFFECT_REAUTH, /* up: log in again with up->try_gen; then pool_reauthed(). LEASED: see pool_reauth_begin() */
+	EFFECT_DIAL,  /* up: choose an address, connect, log in; then pool_connected + pool_idle, or pool_failed */
+	EFFECT_PROBE, /* up: run the health check; then pool_checked */
+	EFFECT_REAUTH, /* up: log in again with up->try_gen; then pool_reauthed(). With lease: see pool_reauth_begin() */
 	EFFECT_WANT_NEWER, /* gen: that credential was refused; then pool_credential() or pool_no_newer() */
 	EFFECT_CLOSE,	   /* up: close it, then pool_closed; up->reason says why */
 	EFFECT_GRANT,	   /* lease, up */
@@ -145,8 +145,9 @@ void pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us
 void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us); /* CLEANING -> IDLE or CLOSING */
 /* REAUTH -> IDLE or CLOSING; LEASED stays what it is. ERR_DENIED: refused; ERR_REAUTH_FAILED: answered with something else. */
 void pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
-/* Between two requests of a LEASED connection that EFFECT_REAUTH named: whether it may log in again now, and with which
- * generation (u->try_gen). False: no need any more, or not now; the effect comes again. */
+/* Between two requests of a LEASED connection that EFFECT_REAUTH named (with its lease at that time): whether it may log in
+ * again now, and with which generation (u->try_gen). False: no need any more, or not now; the effect comes again. Without
+ * an answer for reauth_timeout it counts as failed, and the connection closes when it is given back. */
 bool pool_reauth_begin(struct pool *p, struct upstream *u, int64_t now_us);
 /* The connection is of no use any more, in any state but LEASED (release it) and CLOSING: a dial that failed, an idle
  * one that spoke or closed. A failed dial counts against its server. */
@@ -155,7 +156,8 @@ void pool_closed(struct pool *p, struct upstream *u, int64_t now_us); /* after c
 
 /* A newer generation of the credential; expires_us INT64_MAX: never. O(connections), without I/O. */
 void pool_credential(struct pool *p, uint64_t gen, int64_t expires_us, int64_t now_us);
-/* The refresh that EFFECT_WANT_NEWER asked for ended without anything newer. final: nothing ever will be. */
+/* The refresh that EFFECT_WANT_NEWER asked for ended without anything newer. final: nothing ever will be, it is not asked
+ * for again, and requests that no login under way can serve are refused at once. */
 void pool_no_newer(struct pool *p, uint64_t than, bool final, int64_t now_us);
 /* Whether something may still log in with that generation. */
 bool pool_needs_gen(const struct pool *p, uint64_t gen);

@@ -41,9 +41,10 @@ struct server {
 	uint64_t proven_gen; /* newest credential that this server has accepted; 0: none, or it was refused since */
 	int64_t proven_expires_us; /* ... and when it ends */
 	struct upstream *canary;   /* the one login or re-authentication with an unproven credential; NULL: none */
-	int64_t canary_us;	   /* when the next one may begin: the last was refused */
+	int64_t canary_us; /* when the next one, or any re-authentication, may begin: the last was no success */
 	struct backoff cred_backoff;
-	struct list stale;     /* IDLE and LEASED ones that are to log in again, in that order */
+	struct list
+		stale; /* IDLE, then LEASED ones that are to log in again (or, with CRED_CHANGE_KEEP, would have to) */
 	struct list held;      /* LEASED ones whose session has begun to log in again */
 	struct list fresh;     /* the other IDLE and LEASED ones, oldest login first; empty without reauth_interval */
 	int64_t stale_pace_us; /* time between two of them */
@@ -74,8 +75,9 @@ struct pool {
 	/* rotate.c */
 	uint64_t gen; /* newest credential; 0: none yet */
 	int64_t gen_expires_us;
-	uint64_t wanted_gen; /* something newer than that is on its way; only while `wanting` */
-	bool wanting;
+	bool wanting;		   /* WANT_NEWER was said, and nothing has come yet */
+	bool never_newer;	   /* ... and nothing ever will */
+	int64_t want_us;	   /* when it may be said again without a refusal */
 	uint64_t refreshes_failed; /* how often nothing newer came */
 	struct stat stat;
 };
@@ -110,8 +112,8 @@ bool pool_evict_one(struct pool *p, enum err why, int64_t now_us);
 void pool_refuse_waiters(struct pool *p, enum err why);
 
 /* rotate.c */
-void rotate_place(struct upstream *u);	/* after a change of state: on stale, fresh or neither */
-void rotate_forget(struct upstream *u); /* it closes */
+void rotate_place(struct upstream *u);			/* after a change of state: on stale, fresh or neither */
+void rotate_forget(struct upstream *u, int64_t now_us); /* it closes */
 /* Which credential a dial would use now; 0: none may be dialled (plan_wake() says when). Pools without one: always OK. */
 bool rotate_dial_gen(struct pool *p, struct server *s, int64_t now_us, uint64_t *gen);
 void rotate_begin(struct upstream *u, uint64_t gen);	/* a login or re-authentication with that credential begins */
@@ -121,12 +123,13 @@ void rotate_failed(struct upstream *u, int64_t now_us); /* ... and failed for an
 bool rotate_denied(struct upstream *u, int64_t now_us);
 /* It has to log in again before it is lent. */
 bool rotate_is_due(const struct upstream *u);
-bool rotate_may_begin(const struct server *s);	       /* within reauth_concurrency */
 bool rotate_recycles(const struct upstream *u);	       /* it has to be replaced instead */
+bool rotate_may_lend(const struct upstream *u);	       /* neither */
 bool rotate_start(struct upstream *u, int64_t now_us); /* IDLE -> REAUTH */
-/* Starts what is due. Returns true when a shared limit was in the way. */
-void rotate_plan(struct pool *p, int64_t now_us);
-void rotate_want(struct pool *p);
+/* Starts canaries. Before leases are granted: a pool that is always busy would never find the time. */
+void rotate_prove(struct pool *p, int64_t now_us);
+void rotate_plan(struct pool *p, int64_t now_us);   /* starts what else is due */
+void rotate_refuse(struct pool *p, int64_t now_us); /* requests that wait for what will never come */
 
 /* plan.c: what rotation needs of it */
 void plan_wake(struct pool *p, int64_t at_us);
@@ -134,7 +137,7 @@ bool plan_may_dial(struct pool *p, struct server *s, int64_t now_us);
 enum permit_result plan_dial(struct pool *p, struct server *s, int64_t now_us);
 
 /* pool.c */
-bool pool_can_serve(const struct pool *p);
+bool pool_can_serve(const struct pool *p, int64_t now_us);
 void pool_push_effect(struct pool *p, struct effect e);
 int64_t server_patience_us(const struct server *s);
 

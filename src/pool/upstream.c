@@ -2,7 +2,8 @@
 
 #define MAY(s) (1u << UP_##s)
 
-/* The table of states: which moves are legal. Every state but LEASED and CLOSING has a deadline (upstream_deadline). */
+/* The table of states: which moves are legal. Every state but LEASED and CLOSING has a deadline (upstream_deadline), and
+ * so has a LEASED one that logs in again. */
 static const struct {
 	const char *name;
 	unsigned may;
@@ -66,6 +67,7 @@ static int64_t upstream_deadline(const struct upstream *u)
 	case UP_CLEANING:
 		return u->state_us + p->opts.clean_timeout_us;
 	case UP_LEASED:
+		return u->try_gen != 0 ? u->reauth_us + p->opts.reauth_timeout_us : INT64_MAX;
 	case UP_CLOSING:
 	case UP_STATES:
 		break;
@@ -134,7 +136,7 @@ void upstream_close(struct upstream *u, enum err why, int64_t now_us)
 		return;
 	BUG_ON(u->lease != NULL);
 	u->reason = why;
-	rotate_forget(u);
+	rotate_forget(u, now_us);
 	upstream_to(u, UP_CLOSING, now_us);
 	p->stat.upstream_closed[why]++;
 	pool_push_effect(p, (struct effect){.kind = EFFECT_CLOSE, .up = u, .err = why});

@@ -18,8 +18,15 @@ static bool pool_is_denied(const struct pool *p)
 	return false;
 }
 
+static bool server_can_log_in(const struct server *s, int64_t now_us)
+{
+	const struct pool *p = s->pool;
+
+	return (p->gen != 0 && p->gen_expires_us > now_us) || (s->proven_gen != 0 && s->proven_expires_us > now_us);
+}
+
 /* Somebody may be served without a newer credential. */
-bool pool_can_serve(const struct pool *p)
+bool pool_can_serve(const struct pool *p, int64_t now_us)
 {
 	for (size_t i = 0; i < p->n_servers; i++) {
 		const struct server *s = p->servers[i];
@@ -27,7 +34,7 @@ bool pool_can_serve(const struct pool *p)
 		for (int st = UP_IDLE; st < UP_CLOSING; st++)
 			if (s->by_state[st].len > 0)
 				return true;
-		if (s->state != SERVER_DOWN && p->gen != 0)
+		if (s->state != SERVER_DOWN && server_can_log_in(s, now_us))
 			return true;
 	}
 	return false;
@@ -39,6 +46,10 @@ enum err pool_why(const struct pool *p, int64_t now_us)
 
 	if (p->mode != POOL_RUN)
 		return p->mode == POOL_SHUT ? ERR_SHUTDOWN : ERR_DRAINING;
+	if (p->opts.has_credential && p->gen == 0)
+		return ERR_NO_CREDENTIAL;
+	if (p->gen_expires_us <= now_us && !pool_can_serve(p, now_us))
+		return ERR_EXPIRED;
 	for (size_t i = 0; i < p->n_servers; i++) {
 		const struct server *s = p->servers[i];
 
@@ -49,8 +60,6 @@ enum err pool_why(const struct pool *p, int64_t now_us)
 		else if (s->state == SERVER_UP && (s->by_state[UP_IDLE].len > 0 || server_has_room(p, s)))
 			return ERR_OK;
 	}
-	if (p->opts.has_credential && p->gen == 0)
-		return ERR_NO_CREDENTIAL;
 	if (down == p->n_servers)
 		return pool_is_denied(p) ? ERR_DENIED : ERR_ALL_DOWN;
 	if (limited == p->n_servers)
@@ -177,8 +186,8 @@ static void audit_auth(const struct server *s, const struct upstream *u, enum up
 
 	BUG_ON(list_is_on(&u->auth) && (!in || !p->opts.has_credential));
 	BUG_ON(u->auth.list == &s->held && (st != UP_LEASED || u->try_gen == 0));
-	BUG_ON(in && p->opts.has_credential && p->opts.cred_change != CRED_CHANGE_KEEP && u->gen < p->gen &&
-	       !list_is_on(&u->auth));
+	BUG_ON(in && p->opts.has_credential && u->gen < p->gen && !list_is_on(&u->auth));
+	BUG_ON(st == UP_LEASED && (u->try_gen != 0) != (u->auth.list == &s->held));
 	BUG_ON(u->gen > p->gen || u->try_gen > p->gen);
 	BUG_ON(st == UP_IDLE && u->try_gen != 0);
 	BUG_ON(s->canary == u && (u->try_gen == 0 || st == UP_CLOSING));
@@ -186,9 +195,10 @@ static void audit_auth(const struct server *s, const struct upstream *u, enum up
 
 static void audit_upstream(const struct server *s, const struct upstream *u, enum up_state st)
 {
-	bool timed = st != UP_LEASED && st != UP_CLOSING &&
-		     !(st == UP_IDLE && s->opts.max_age_us <= 0 && s->opts.max_idle_us <= 0 &&
-		       u->cred_expires_us == INT64_MAX);
+	bool timed = st == UP_LEASED
+			     ? u->try_gen != 0
+			     : st != UP_CLOSING && !(st == UP_IDLE && s->opts.max_age_us <= 0 &&
+						     s->opts.max_idle_us <= 0 && u->cred_expires_us == INT64_MAX);
 
 	BUG_ON(u->server != s || u->state != st);
 	BUG_ON((st == UP_LEASED) != (u->lease != NULL));

@@ -141,7 +141,9 @@ static void service_do(struct service *s, const struct effect *e)
 			conn_probe(e->up->conn);
 		break;
 	case EFFECT_REAUTH:
-		conn_reauth(e->up->conn);
+		/* A reminder to a lease that has ended since is none to its connection. */
+		if ((e->lease != NULL) == (e->up->state == UP_LEASED))
+			conn_reauth(e->up->conn);
 		break;
 	case EFFECT_WANT_NEWER:
 		service_want(s, e->gen);

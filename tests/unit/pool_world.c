@@ -20,6 +20,7 @@ struct pool_opts w_pool_opts(void)
 		.health_check_after_us = 30 * SEC,
 		.health_check_timeout_us = 5 * SEC,
 		.clean_timeout_us = 5 * SEC,
+		.reauth_timeout_us = 5 * SEC,
 		.seed = 7,
 	};
 }
@@ -40,7 +41,7 @@ struct server_opts w_server_opts(const char *name)
 
 void w_init(struct world *w, const struct pool_opts *po, struct budget *budget)
 {
-	*w = (struct world){.now = 1000 * SEC, .auto_dial = true, .auto_check = true};
+	*w = (struct world){.now = 1000 * SEC, .auto_dial = true, .auto_check = true, .auto_reauth = true};
 	w->budget = budget ? budget : budget_new(0);
 	w->pool = pool_new(po, w->budget, w_poke, w);
 }
@@ -50,12 +51,27 @@ struct server *w_server(struct world *w, const struct server_opts *so)
 	return pool_add_server(w->pool, so, NULL);
 }
 
+struct server *w_server_accepting(struct world *w, const struct server_opts *so, uint64_t *accepts)
+{
+	return pool_add_server(w->pool, so, accepts);
+}
+
+static bool w_accepts(const struct upstream *u)
+{
+	const uint64_t *accepts = server_user(u->server);
+
+	return !accepts || *accepts >> u->try_gen & 1;
+}
+
 static void w_dial(struct world *w, struct upstream *u)
 {
 	w->n_dialled++;
 	if (w->auto_dial) {
 		pool_connected(w->pool, u, w->now);
-		pool_idle(w->pool, u, w->now);
+		if (w_accepts(u))
+			pool_idle(w->pool, u, w->now);
+		else
+			pool_failed(w->pool, u, ERR_DENIED, w->now);
 		return;
 	}
 	ck_assert_uint_lt(w->n_dials, W_MAX);
@@ -72,9 +88,21 @@ static void w_forget(struct upstream **v, size_t *n, const struct upstream *u)
 		}
 }
 
+static void w_reauth(struct world *w, struct upstream *u)
+{
+	w->n_reauthed++;
+	if (w->auto_reauth) {
+		pool_reauthed(w->pool, u, w_accepts(u) ? ERR_OK : ERR_DENIED, w->now);
+		return;
+	}
+	ck_assert_uint_lt(w->n_reauths, W_MAX);
+	w->reauths[w->n_reauths++] = u;
+}
+
 static void w_close(struct world *w, struct upstream *u)
 {
 	w_forget(w->dials, &w->n_dials, u);
+	w_forget(w->reauths, &w->n_reauths, u);
 	w_forget(w->probes, &w->n_probes, u);
 	w->closed_why[w->n_closed++ % W_MAX] = u->reason;
 	if (w->keep_closing)
@@ -96,7 +124,14 @@ void w_run(struct world *w)
 			pool_checked(w->pool, e.up, ERR_OK, w->now);
 		else if (e.kind == EFFECT_PROBE)
 			w->probes[w->n_probes++] = e.up;
-		else if (e.kind == EFFECT_GRANT)
+		else if (e.kind == EFFECT_REAUTH && e.lease)
+			w->told[w->n_told++ % W_MAX] = e.up;
+		else if (e.kind == EFFECT_REAUTH)
+			w_reauth(w, e.up);
+		else if (e.kind == EFFECT_WANT_NEWER) {
+			w->n_wants++;
+			w->wanted = e.gen;
+		} else if (e.kind == EFFECT_GRANT)
 			w->granted[w->n_granted++ % W_MAX] = e.lease;
 		else if (e.kind == EFFECT_DRAINED)
 			w->n_drained++;
@@ -171,6 +206,28 @@ void w_close_all(struct world *w)
 {
 	while (w->n_closing > 0)
 		pool_closed(w->pool, w->closing[--w->n_closing], w->now);
+	w_run(w);
+}
+
+void w_credential(struct world *w, uint64_t gen, int64_t expires_us)
+{
+	pool_credential(w->pool, gen, expires_us, w->now);
+	w_run(w);
+}
+
+void w_no_newer(struct world *w, bool final)
+{
+	pool_no_newer(w->pool, w->wanted, final, w->now);
+	w_run(w);
+}
+
+void w_reauth_end(struct world *w, size_t i, enum err e)
+{
+	struct upstream *u = w->reauths[i];
+
+	ck_assert_uint_lt(i, w->n_reauths);
+	w_forget(w->reauths, &w->n_reauths, u);
+	pool_reauthed(w->pool, u, e, w->now);
 	w_run(w);
 }
 
