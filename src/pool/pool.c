@@ -277,12 +277,13 @@ void pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us
 static void server_bad(struct pool *p, const struct upstream *u, enum err e, int64_t now_us)
 {
 	struct server *s = u->server;
+	bool refused = s->last_error == ERR_DENIED; /* which is a step of another backoff */
 
 	s->failures++;
 	s->last_error = e;
 	s->connect_failed = u->state == UP_DIALING;
 	s->failed_us = now_us;
-	if (s->state != SERVER_DOWN || now_us >= s->retry_us)
+	if (s->state != SERVER_DOWN || refused || now_us >= s->retry_us)
 		s->retry_us = now_us + backoff_next(&s->backoff, &s->opts.backoff, &p->rng);
 	s->state = SERVER_DOWN;
 	if (!s->opts.evict_on_down)
@@ -299,6 +300,9 @@ static void server_denied(struct upstream *u, int64_t now_us)
 	if (rotate_denied(u, now_us))
 		return;
 	s->failures++;
+	/* One that does not answer either is left alone for as long as that takes. */
+	if (s->state == SERVER_DOWN && s->last_error != ERR_DENIED && now_us < s->retry_us)
+		return;
 	s->last_error = ERR_DENIED;
 	s->connect_failed = false;
 	s->failed_us = now_us;
