@@ -266,12 +266,14 @@ static bool expiry_differs(int64_t a_us, int64_t b_us)
 	return a_us < b_us ? b_us - a_us > EXPIRY_SLACK_US : a_us - b_us > EXPIRY_SLACK_US;
 }
 
-/* The same login that lives longer is worth a generation too, but not to somebody whose login with it was refused. */
+/* The same login that lives longer is worth a generation too, but not to somebody whose login with it was refused while it
+ * lived. */
 static bool credential_is_news(const struct credential *c, const struct cred_fields *f)
 {
 	if (!c->current || !cred_fields_same_login(&c->current->is, f))
 		return true;
-	return !c->wanted && expiry_differs(c->current->is.expires_us, f->expires_us);
+	return (!c->wanted || c->current->is.expires_us <= loop_now_us(c->loop)) &&
+	       expiry_differs(c->current->is.expires_us, f->expires_us);
 }
 
 void source_has(struct credential *c, struct cred_fields *f)
