@@ -15,6 +15,8 @@
 
 #include "net.h"
 
+struct vault;
+
 /* Bytes in a row, grown as needed; taken from the front. */
 struct bytes {
 	uint8_t *p;
@@ -55,6 +57,8 @@ struct server_actor {
 	int64_t flap_us; /* dies and comes back this often; 0: no */
 	/* what it expects */
 	bool greets, wants_login;
+	const struct vault *vault;
+	uint64_t accepts; /* set of its passwords */
 	enum reuse_rule reuse;
 	int64_t quiet_us;
 	/* what it has seen */
@@ -69,6 +73,10 @@ void server_actor_kill(struct server_actor *a);
 void server_actor_start(struct server_actor *a);
 void server_actor_stop(struct server_actor *a, bool stopped); /* SIGSTOP, SIGCONT */
 void server_actor_heal(struct server_actor *a); /* well-behaved from now on; odd connections are reset */
+/* Of passwords of its vault. Revoke: all but one; kill: sessions that used others end. The last argument of accept is not used. */
+void server_actor_accept(struct server_actor *a, unsigned password, bool kill);
+void server_actor_revoke(struct server_actor *a, unsigned but, bool kill);
+void server_actor_reset_first(struct server_actor *a); /* its oldest session */
 size_t server_actor_sessions(const struct server_actor *a);
 
 /* ---- clients ---- */

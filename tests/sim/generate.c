@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 
+#include "files.h"
 #include "run.h"
 
 static struct {
@@ -82,12 +83,68 @@ static void draw_pool_options(struct sim_pool *p)
 		o->max_clients = (int)world_range(2, 20);
 }
 
+/* ---- credentials ---- */
+
+static void draw_vault(void)
+{
+	static const enum cred_source sources[] = {CRED_FILE, CRED_FILE, CRED_COMMAND, CRED_COMMAND, CRED_STREAM};
+	struct vault *v = vault_new(sources[world_below(5)]);
+	struct credential_opts *o = &v->opts;
+
+	o->debounce_us = world_range(0, 50 * MS);
+	o->poll_us = world_range(50 * MS, 500 * MS);
+	o->interval_us = one_in(2) ? 0 : world_range(100 * MS, 2 * SECOND);
+	o->refresh_ratio = (double)world_range(50, 90) / 100;
+	o->timeout_us = world_range(50 * MS, 400 * MS);
+	o->retries = (int)world_range(1, 3);
+	o->backoff_initial_us = world_range(1 * MS, 50 * MS);
+	o->backoff_max_us = world_range(50 * MS, 300 * MS);
+	o->cooldown_us = world_range(10 * MS, 200 * MS);
+	o->cooldown_max_us = o->cooldown_us + world_range(0, 300 * MS);
+	if (!run.calm && one_in(2))
+		v->sick = (unsigned)world_below(600);
+	vault_start(v);
+}
+
+static void draw_vaults(void)
+{
+	size_t n = (size_t)world_range(0, 2);
+
+	files_blind(one_in(6));
+	for (size_t i = 0; i < n; i++)
+		draw_vault();
+	/* Mostly they have answered when the first client comes. */
+	if (!one_in(4))
+		run_until(run_now() + 500 * MS);
+}
+
+static void vaults_unrest(int64_t until_us)
+{
+	for (size_t i = 0; i < run.n_vaults; i++)
+		if (!one_in(5))
+			vault_unrest(&run.vaults[i], until_us, run.calm);
+}
+
+static void draw_rotation(struct sim_pool *p)
+{
+	struct pool_opts *o = &p->opts.pool;
+
+	p->vault = !p->login && one_in(3) ? NULL : &run.vaults[world_below(run.n_vaults)];
+	o->cred_change = one_in(8) ? CRED_CHANGE_KEEP : one_in(4) ? CRED_CHANGE_RECYCLE : CRED_CHANGE_REAUTH;
+	o->reauth_spread_us = one_in(2) ? 0 : world_range(0, 500 * MS);
+	o->reauth_concurrency = (int)world_range(0, 3);
+	o->reauth_timeout_us = world_range(30 * MS, 500 * MS);
+	o->reauth_interval_us = one_in(4) ? world_range(50 * MS, 2 * SECOND) : 0;
+	o->refresh_max_attempts = (int)world_range(0, 4);
+}
+
 static void draw_pool(unsigned loop, int min_idle_room)
 {
 	struct sim_pool *p = run_add_pool(loop);
 	size_t n = (size_t)world_range(1, RUN_SERVERS);
 
 	draw_pool_options(p);
+	draw_rotation(p);
 	if (p->opts.pool.max_total > 0 && min_idle_room >= p->opts.pool.max_total)
 		min_idle_room = p->opts.pool.max_total - 1;
 	for (size_t i = 0; i < n; i++) {
@@ -210,9 +267,11 @@ void generate_run(uint64_t seed)
 	trace(TR_BEGIN, seed, n_pools, 0);
 	plot.until_us = one_in(8) ? world_range(5 * SECOND, 30 * SECOND) : world_range(1 * SECOND, 5 * SECOND);
 	draw_bugs();
+	draw_vaults();
 	for (size_t i = 0; i < n_pools; i++)
 		draw_pool((unsigned)world_below(n_loops), room);
 	draw_clients();
+	vaults_unrest(plot.until_us);
 	if (!run.calm)
 		nemesis_begin(plot.until_us);
 	run_until(plot.until_us);

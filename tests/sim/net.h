@@ -67,6 +67,9 @@ void sock_expect_room(struct sock *s);	  /* call fn when there is room */
 void sock_shutdown(struct sock *s);
 void sock_close(struct sock **s);
 void sock_abort(struct sock **s);
+/* What one end writes down about itself, for the checks of the other. */
+void sock_set_mark(struct sock *s, uint64_t mark);
+uint64_t sock_peer_mark(const struct sock *s);
 uint64_t sock_id(const struct sock *s);
 struct port *sock_port(const struct sock *s); /* NULL: nobody listens there any more */
 void sock_peer(const struct sock *s, struct addr *out);

@@ -12,6 +12,7 @@
 
 #define SERVER_PORT  7000
 #define LISTEN_PORT  6000
+#define ROTATED_US   (3 * SECOND)
 #define SERVE_ALL_US (5 * SECOND) /* LIVE-6 */
 
 struct run run;
@@ -49,8 +50,6 @@ static void run_describe(FILE *f)
 void run_begin(size_t n_loops, int budget_max, int max_clients)
 {
 	struct resolver_opts ro = {.timeout_us = 400 * MS};
-	struct cred_fields f;
-	char secret[] = "hunter2";
 
 	run = (struct run){.n_loops = n_loops};
 	names_begin();
@@ -63,11 +62,9 @@ void run_begin(size_t n_loops, int budget_max, int max_clients)
 	}
 	run.budget = budget_new(budget_max);
 	run.limit = client_limit_new(max_clients);
-	cred_fields_init(&f);
-	f.username = mem_strdup("joe");
-	f.password = secret_take(secret, sizeof(secret) - 1);
-	BUG_ON(f.password == NULL);
-	run.cred = cred_new(1, &f);
+	run.control = loop_new_seeded(RUN_LOOPS + 1);
+	vaults_begin();
+	vault_start(vault_new(CRED_STATIC));
 	shadow_begin();
 	world.describe = run_describe;
 }
@@ -101,6 +98,8 @@ static void on_message(void *arg, struct message *m)
 	struct sim_pool *p = arg;
 	struct poke *k = container_of(m, struct poke, message);
 
+	if (vault_mail(p, m))
+		return;
 	k->out = false;
 	if (p->svc)
 		service_poked(p->svc, (enum budget_poke)m->kind);
@@ -126,9 +125,10 @@ struct sim_pool *run_add_pool(unsigned loop)
 	struct service_opts *o = &p->opts;
 
 	BUG_ON(run.n_pools == RUN_POOLS || loop >= run.n_loops);
-	*p = (struct sim_pool){.index = (unsigned)run.n_pools++, .loop = loop};
+	*p = (struct sim_pool){.index = (unsigned)run.n_pools++, .loop = loop, .vault = &run.vaults[0]};
 	o->pool = (struct pool_opts){.name = "sim",
 				     .lease_timeout_us = 10 * SECOND,
+				     .reauth_timeout_us = 1 * SECOND,
 				     .health_check_after_us = 30 * SECOND,
 				     .health_check_timeout_us = 5 * SECOND,
 				     .clean_timeout_us = 5 * SECOND,
@@ -205,11 +205,26 @@ static const struct script *pool_script(struct sim_pool *p, int which, const str
 	return p->scripts[which];
 }
 
-/* The credential of the simulated pools has no other source: what is refused stays refused. */
-static void ignore_want(void *arg, uint64_t than)
+static void on_want(void *arg, uint64_t than)
 {
-	(void)arg;
-	(void)than;
+	struct sim_pool *p = arg;
+
+	vault_want(p->vault, p, than);
+}
+
+static void pool_make_credential(struct sim_pool *p)
+{
+	struct pool_opts *o = &p->opts.pool;
+
+	p->cred_change = o->cred_change;
+	if (!(p->opts.proto->caps & PROTO_CAP_REAUTH) && o->cred_change == CRED_CHANGE_REAUTH)
+		p->cred_change = CRED_CHANGE_RECYCLE;
+	if (!p->vault)
+		return;
+	p->opts.cred = vault_current(p->vault);
+	p->opts.want_newer = on_want;
+	p->opts.want_arg = p;
+	o->has_credential = true;
 }
 
 static void pool_make_conf(struct sim_pool *p)
@@ -237,9 +252,7 @@ static void pool_make_conf(struct sim_pool *p)
 		c.ready_check = pool_script(p, 2, &ping, 1);
 	p->conf = tcp_conf_new(&c);
 	p->opts.proto_conf = p->conf;
-	p->opts.cred = run.cred;
-	p->opts.want_newer = ignore_want;
-	p->opts.pool.has_credential = true;
+	pool_make_credential(p);
 }
 
 void pool_start(struct sim_pool *p)
@@ -254,6 +267,8 @@ void pool_start(struct sim_pool *p)
 
 			a->greets = p->greets;
 			a->wants_login = p->login;
+			a->vault = p->vault;
+			a->accepts = p->vault ? p->vault->good : 0;
 			a->reuse = p->reuse;
 			a->quiet_us = p->opts.quiet_time_us;
 		}
@@ -377,6 +392,15 @@ void run_heal(void)
 		}
 		pool_drain_over(p);
 	}
+	for (size_t i = 0; i < run.n_vaults; i++)
+		vault_heal(&run.vaults[i]);
+}
+
+/* Proves: CRED-1 */
+static void check_rotated(void)
+{
+	PROMISE(run_wait(shadow_is_rotated, NULL, ROTATED_US), "CRED-1",
+		"connections that are logged in with an older credential are left long after it has changed");
 }
 
 /*
@@ -398,8 +422,10 @@ void run_serve_all(void)
 		c->ended = client_try_again;
 		client_actor_connect_at(c, world.now_us + world_range(1, 20 * MS));
 	}
-	if (run_wait(all_are_served, NULL, SERVE_ALL_US))
+	if (run_wait(all_are_served, NULL, SERVE_ALL_US)) {
+		check_rotated();
 		return;
+	}
 	for (size_t i = 0; i < run.n_clients; i++)
 		if (run.clients[i]->phase != CLIENT_GONE && run.clients[i]->opened_last_us < run.healed_us)
 			world_fail(
@@ -483,6 +509,7 @@ void run_end(void)
 	trace(TR_PHASE, 3, 0, 0);
 	run_stop_services();
 	shadow_end();
+	vaults_end();
 	for (size_t i = 0; i < run.n_pools; i++)
 		pool_free_all(&run.pools[i]);
 	run_until(run_now() + 1 * MS);
@@ -490,9 +517,10 @@ void run_end(void)
 		resolver_free(&run.resolvers[i]);
 		check_nothing_left(run.loops[i]);
 	}
+	check_nothing_left(run.control);
+	vaults_free();
 	budget_free(&run.budget);
 	client_limit_free(&run.limit);
-	cred_drop(&run.cred);
 	for (size_t i = 0; i < run.n_clients; i++)
 		client_actor_free(&run.clients[i]);
 	for (size_t i = 0; i < run.n_pools; i++)
@@ -501,6 +529,7 @@ void run_end(void)
 				server_actor_free(&run.pools[i].servers[k].hosts[h]);
 	for (size_t i = 0; i < run.n_loops; i++)
 		loop_free(&run.loops[i]);
+	loop_free(&run.control);
 	net_end();
 	world_end();
 }

@@ -16,6 +16,7 @@
 #include "proto/tcp.h"
 #include "serve/service.h"
 #include "shadow.h"
+#include "vault.h"
 
 #define RUN_LOOPS   2
 #define RUN_POOLS   3
@@ -48,6 +49,8 @@ struct sim_pool {
 	struct sim_server servers[RUN_SERVERS];
 	size_t n_servers;
 	bool login, greets;
+	struct vault *vault;	      /* NULL: no credential */
+	enum cred_change cred_change; /* what it comes to with this protocol */
 	enum reuse_rule reuse;
 	struct script *scripts[3];
 	struct proto_conf *conf;
@@ -68,7 +71,9 @@ struct run {
 	size_t n_loops;
 	struct budget *budget;
 	struct client_limit *limit;
-	struct cred *cred;
+	struct loop *control;		    /* of the credentials */
+	struct vault vaults[RUN_POOLS + 1]; /* the first is static */
+	size_t n_vaults;
 	struct sim_pool pools[RUN_POOLS];
 	size_t n_pools;
 	struct sim_pool *starting; /* its service_new() runs */

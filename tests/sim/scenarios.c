@@ -4,28 +4,22 @@
  */
 #include <string.h>
 
-#include "run.h"
+#include "scenarios.h"
 
-#define EXPECT(cond)                                                                                                 \
-	do {                                                                                                         \
-		if (!(cond))                                                                                         \
-			world_fail("scenario", "%s:%d: expected %s", __FILE__, __LINE__, #cond);                     \
-	} while (0)
+const struct client_plan one_request = {.requests = 1, .pipeline = 1, .payload_max = 10};
 
-static const struct client_plan one_request = {.requests = 1, .pipeline = 1, .payload_max = 10};
-
-static struct pool *brain(const struct sim_pool *p)
+struct pool *brain(const struct sim_pool *p)
 {
 	return service_pool(p->svc);
 }
 
-static struct stat *stats(const struct sim_pool *p)
+struct stat *stats(const struct sim_pool *p)
 {
 	return pool_stat(brain(p));
 }
 
 /* One pool with one server on one loop, connections reused after a ready check; not started yet. */
-static struct sim_pool *plain_pool(uint64_t seed, int budget)
+struct sim_pool *plain_pool(uint64_t seed, int budget)
 {
 	struct sim_pool *p;
 
@@ -46,7 +40,7 @@ static struct sim_pool *plain_start(uint64_t seed)
 	return p;
 }
 
-static struct client_actor *go(struct sim_pool *p, const struct client_plan *plan)
+struct client_actor *go(struct sim_pool *p, const struct client_plan *plan)
 {
 	struct client_actor *c = run_client(p, plan);
 
@@ -54,12 +48,12 @@ static struct client_actor *go(struct sim_pool *p, const struct client_plan *pla
 	return c;
 }
 
-static void wait_ms(int64_t ms)
+void wait_ms(int64_t ms)
 {
 	run_until(run_now() + ms * MS);
 }
 
-static void done(void)
+void done(void)
 {
 	run_heal();
 	run_serve_all();
@@ -338,6 +332,10 @@ static void denied_logins_back_off(void)
 	struct sim_pool *p = plain_pool(1, 0);
 
 	p->login = true;
+	p->vault = vault_new(CRED_COMMAND);
+	vault_start(p->vault);
+	wait_ms(50);
+	p->opts.pool.refresh_max_attempts = 1000;
 	p->opts.pool.lease_timeout_us = 500 * MS;
 	server_options(pool_server(p, 1, false))->backoff = (struct backoff_opts){50 * MS, 200 * MS, 2, 0};
 	pool_start(p);
@@ -694,10 +692,7 @@ static void no_descriptors_to_dial(void)
 	done();
 }
 
-static const struct scenario {
-	const char *name;
-	void (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios_core[] = {
 	{"selftest", selftest_run},
 	{"credentials", credtest_run_all},
 	{"cancel-during-dial", cancel_during_dial},
@@ -728,18 +723,24 @@ static const struct scenario {
 	{"greeting-for-the-first", greeting_for_the_first},
 	{"no-descriptors-to-accept", no_descriptors_to_accept},
 	{"no-descriptors-to-dial", no_descriptors_to_dial},
+	{0},
 };
 
-int scenarios_run(const char *name)
+static int scenarios_run_of(const struct scenario *v, const char *name)
 {
 	int n = 0;
 
-	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
-		if (strcmp(name, "all") != 0 && strcmp(name, scenarios[i].name) != 0)
+	for (; v->name; v++) {
+		if (strcmp(name, "all") != 0 && strcmp(name, v->name) != 0)
 			continue;
-		world.name = scenarios[i].name;
-		scenarios[i].run();
+		world.name = v->name;
+		v->run();
 		n++;
 	}
 	return n;
+}
+
+int scenarios_run(const char *name)
+{
+	return scenarios_run_of(scenarios_core, name) + scenarios_run_of(scenarios_login, name);
 }

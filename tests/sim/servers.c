@@ -6,6 +6,7 @@
 
 #include "actors.h"
 #include "base/mem.h"
+#include "vault.h"
 
 #define LINE_MAX_BYTES 65536
 
@@ -20,6 +21,7 @@ struct server_session {
 	uint64_t fate_at, sent;
 	int64_t answered_us; /* when the last byte of an answer to a client was sent */
 	int64_t busy_us;     /* not before */
+	unsigned password;   /* it logged in with; 0: none */
 	bool logged_in, stalled, odd_sent, end_of_input;
 	/* ISO-12 */
 	uint64_t first_client, last_client;
@@ -140,17 +142,24 @@ static void session_answer(struct server_session *s, const char *text)
 		session_add_odd(s);
 }
 
-static void session_login(struct server_session *s)
+/* Proves: CRED-7 CRED-10 */
+static void session_login(struct server_session *s, const char *login, size_t n)
 {
 	struct server_actor *a = s->actor;
+	unsigned password = vault_password_of(a->vault, login, n);
 
+	PROMISE(password > 0, "CRED-10", "a login arrives damaged, or with the credential of somebody else");
+	PROMISE(!s->logged_in, "CRED-7", "a second login on a connection whose protocol has none");
 	a->logins++;
-	if (world_chance(a->deny_chance)) {
+	trace(TR_SERVER, a->port->id, 6, password);
+	if (world_chance(a->deny_chance) || !(a->accepts >> password & 1)) {
 		a->denied++;
 		bytes_add(&s->out, "-DENIED\n", 8);
 		return;
 	}
 	s->logged_in = true;
+	s->password = password;
+	sock_set_mark(s->sock, password);
 	session_answer(s, "+OK\n");
 }
 
@@ -161,8 +170,7 @@ static void session_line(struct server_session *s, const uint8_t *line, size_t n
 	char *end;
 
 	if (n > 5 && memcmp(line, "AUTH ", 5) == 0) {
-		PROMISE(memcmp(line, "AUTH joe hunter2\n", 17) == 0, "ISO-2", "a login arrives damaged");
-		session_login(s);
+		session_login(s, (const char *)line + 5, n - 5);
 	} else if (n == 5 && memcmp(line, "PING\n", 5) == 0) {
 		a->pings++;
 		s->checked_since = s->logged_in;
@@ -382,6 +390,30 @@ void server_actor_heal(struct server_actor *a)
 		if (s->fate != FATE_NONE)
 			session_free(s, true);
 	}
+}
+
+void server_actor_accept(struct server_actor *a, unsigned password, bool kill)
+{
+	(void)kill;
+	trace(TR_SERVER, a->port->id, 7, password);
+	a->accepts |= (uint64_t)1 << password;
+}
+
+void server_actor_revoke(struct server_actor *a, unsigned but, bool kill)
+{
+	trace(TR_SERVER, a->port->id, 8, but);
+	a->accepts &= (uint64_t)1 << but;
+	list_each(&a->sessions, n) {
+		struct server_session *s = container_of(n, struct server_session, node);
+
+		if (kill && s->password != but && s->password != 0)
+			session_free(s, true);
+	}
+}
+
+void server_actor_reset_first(struct server_actor *a)
+{
+	session_free(container_of(list_front(&a->sessions), struct server_session, node), true);
 }
 
 size_t server_actor_sessions(const struct server_actor *a)

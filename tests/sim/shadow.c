@@ -17,15 +17,17 @@ static struct sim_pool *pool_of(const struct pool *p)
 }
 
 /* While service_new() runs, its service is not known yet: its pool is the one being started. */
-static struct sim_pool *shadow_of(const struct pool *p)
+struct sim_pool *shadow_of(const struct pool *p)
 {
 	struct sim_pool *sp = pool_of(p);
 
 	return sp ? sp : run.starting;
 }
 
-static struct up_shadow *up_find(struct pool_shadow *s, const struct upstream *u)
+struct up_shadow *shadow_up(struct sim_pool *sp, const struct upstream *u)
 {
+	struct pool_shadow *s = &sp->shadow;
+
 	for (size_t i = 0; i < s->n_ups; i++)
 		if (s->ups[i].up == u)
 			return &s->ups[i];
@@ -105,6 +107,23 @@ static void on_moved(struct stream *st, bool in, size_t n)
 
 /* ---- effects ---- */
 
+/* How many intervals fit into a time at most. */
+int64_t shadow_backoff_steps(const struct backoff_opts *o, int64_t since_us)
+{
+	double step = (double)o->initial_us, sum = 0, top = (double)o->max_us;
+	int64_t steps = 0;
+
+	while (steps < 1000000) {
+		/* A microsecond less: intervals are whole ones. */
+		sum += (step < top ? step : top) * (1 - o->jitter) - 1;
+		if (sum > (double)since_us)
+			break;
+		step = step * o->multiplier - 1;
+		steps++;
+	}
+	return steps;
+}
+
 /*
  * After a failure the dials come one at a time, a growing backoff interval apart; beside them only probes do.
  * Proves: POOL-8 E9
@@ -113,20 +132,12 @@ static void check_backoff(struct sim_server *server)
 {
 	const struct server_opts *o = server_options(server);
 	struct server_shadow *s = &server->shadow;
-	double step = (double)o->backoff.initial_us, sum = 0, top = (double)o->backoff.max_us;
-	int64_t since = world.now_us - s->failed_us, allowed = 0;
+	int64_t since = world.now_us - s->failed_us, allowed;
 
 	if (s->failed_us == 0)
 		return;
 	s->dials++;
-	while (allowed < 1000000) {
-		/* A microsecond less: intervals are whole ones. */
-		sum += (step < top ? step : top) * (1 - o->backoff.jitter) - 1;
-		if (sum > (double)since)
-			break;
-		step = step * o->backoff.multiplier - 1;
-		allowed++;
-	}
+	allowed = shadow_backoff_steps(&o->backoff, since);
 	if (o->probe_interval_us > 0)
 		allowed += since / o->probe_interval_us;
 	PROMISE(s->dials <= allowed, "POOL-8",
@@ -151,6 +162,7 @@ static void saw_dial(struct sim_pool *sp, const struct pool *p, struct upstream 
 		budget_used(run.budget), max);
 	PROMISE(!sp->stopped, "POOL-9", "a dial after the service has stopped");
 	check_backoff(&sp->servers[server]);
+	shadow_login_begins(sp, &s->ups[s->n_ups - 1], u->try_gen);
 }
 
 static void dial_ended(struct sim_pool *sp, const struct up_shadow *v, bool failed)
@@ -169,7 +181,7 @@ static void dial_ended(struct sim_pool *sp, const struct up_shadow *v, bool fail
 static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 {
 	struct pool_shadow *s = &sp->shadow;
-	struct up_shadow *v = up_find(s, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_EFFECT_CLOSE, sp->index, u->id, why);
 	PROMISE(v->state != UP_CLOSING, "POOL-2", "closed twice");
@@ -186,9 +198,10 @@ static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 		PROMISE(w->used_us >= v->used_us, "POOL-6",
 			"evicts one used at %" PRId64 ", not the one used at %" PRId64, v->used_us, w->used_us);
 	}
-	/* The reasons before ERR_AGE are failures, the others decisions. */
+	/* The reasons before ERR_AGE are failures, the others decisions. A refused credential has a backoff of its own. */
 	if (v->state == UP_DIALING || v->state == UP_LOGIN)
-		dial_ended(sp, v, why < ERR_AGE);
+		dial_ended(sp, v, why < ERR_AGE && (why != ERR_DENIED || !sp->vault));
+	shadow_login_ended(sp, v, why);
 	v->state = UP_CLOSING;
 	s->closed++;
 }
@@ -251,7 +264,7 @@ static void check_fresh(struct sim_pool *sp, const struct up_shadow *v)
 static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 {
 	struct pool_shadow *s = &sp->shadow;
-	struct up_shadow *v = up_find(s, u);
+	struct up_shadow *v = shadow_up(sp, u);
 	struct stream *st = v->stream;
 	bool greeting;
 
@@ -268,6 +281,7 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 	check_fifo(sp, l);
 	check_fresh(sp, v);
 	check_rate(sp, v->server);
+	shadow_check_login(sp, v);
 	v->state = UP_LEASED;
 	v->leases++;
 	s->granted++;
@@ -283,33 +297,36 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 }
 
 /* A refusal or a cancellation: the lease waits no longer. */
-static int64_t lease_forget(struct pool_shadow *s, const struct lease *l)
+static struct lease_shadow lease_forget(struct pool_shadow *s, const struct lease *l)
 {
 	for (size_t i = 0; i < s->n_waiting; i++)
 		if (s->waiting[i].lease == l) {
-			int64_t asked = s->waiting[i].asked_us;
+			struct lease_shadow asked = s->waiting[i];
 
 			memmove(&s->waiting[i], &s->waiting[i + 1], (--s->n_waiting - i) * sizeof(s->waiting[0]));
 			return asked;
 		}
-	return -1;
+	return (struct lease_shadow){.asked_us = -1};
 }
 
 /* Proves: POOL-11 E17 */
 static void saw_refuse(struct sim_pool *sp, const struct lease *l, enum err why)
 {
 	struct pool_shadow *s = &sp->shadow;
-	int64_t asked = lease_forget(s, l), waited = world.now_us - asked, t = sp->opts.pool.lease_timeout_us;
+	struct lease_shadow was = lease_forget(s, l);
+	int64_t waited = world.now_us - was.asked_us, t = sp->opts.pool.lease_timeout_us;
 	int64_t more = t / 100 > SLACK_US ? t / 100 : SLACK_US;
 
 	trace(TR_EFFECT_REFUSE, sp->index, s->refused, why);
-	PROMISE(asked >= 0, "POOL-12", "a lease is refused that nobody asked for");
+	PROMISE(was.asked_us >= 0, "POOL-12", "a lease is refused that nobody asked for");
 	s->refused++;
 	s->refused_by[why]++;
 	if (t > 0)
 		PROMISE(waited <= t + more + shadow_late_us(sp), "POOL-11",
 			"a lease with a timeout of %" PRId64 " us is refused after %" PRId64, t, waited);
-	if (sp->opts.pool.lease_wait == LEASE_BLOCK && t > 0 && why != ERR_DRAINING && why != ERR_SHUTDOWN)
+	if (waited < t && (why == ERR_DENIED || why == ERR_NO_CREDENTIAL) && sp->opts.pool.lease_wait == LEASE_BLOCK)
+		shadow_check_denied(sp, s->no_newer - was.no_newer);
+	else if (sp->opts.pool.lease_wait == LEASE_BLOCK && t > 0 && why != ERR_DRAINING && why != ERR_SHUTDOWN)
 		PROMISE(waited >= t, "POOL-11", "a lease with a timeout of %" PRId64 " us is refused after %" PRId64,
 			t, waited);
 }
@@ -328,13 +345,16 @@ bool __wrap_pool_effect(struct pool *p, struct effect *e)
 		break;
 	case EFFECT_PROBE:
 		trace(TR_EFFECT_PROBE, sp->index, e->up->id, 0);
-		up_find(&sp->shadow, e->up)->state = UP_PROBING;
+		shadow_up(sp, e->up)->state = UP_PROBING;
 		break;
 	case EFFECT_REAUTH:
-		if (e->up->state == UP_REAUTH)
-			up_find(&sp->shadow, e->up)->state = UP_REAUTH;
+		if (e->up->state == UP_REAUTH) {
+			shadow_saw_reauth(sp, e->up);
+			shadow_up(sp, e->up)->state = UP_REAUTH;
+		}
 		break;
 	case EFFECT_WANT_NEWER:
+		shadow_saw_want(sp, e->gen);
 		break;
 	case EFFECT_CLOSE:
 		saw_close(sp, e->up, e->err);
@@ -357,7 +377,7 @@ bool __wrap_pool_effect(struct pool *p, struct effect *e)
 
 /* What a call made of a connection that might have become idle. It may be on its way elsewhere again by now: an effect
  * will say so. */
-static void up_settled(struct up_shadow *v, const struct upstream *u)
+void shadow_up_settled(struct up_shadow *v, const struct upstream *u)
 {
 	if (u->state == UP_IDLE || u->state == UP_LEASED || u->state == UP_PROBING)
 		v->state = UP_IDLE;
@@ -371,7 +391,7 @@ void __wrap_pool_lease(struct pool *p, struct lease *l, void *owner, int64_t now
 	struct pool_shadow *s = &sp->shadow;
 
 	BUG_ON(s->n_waiting == SHADOW_LEASES);
-	s->waiting[s->n_waiting++] = (struct lease_shadow){.lease = l, .asked_us = now_us};
+	s->waiting[s->n_waiting++] = (struct lease_shadow){.lease = l, .asked_us = now_us, .no_newer = s->no_newer};
 	trace(TR_ASK, sp->index, s->asked++, s->n_waiting);
 	__real_pool_lease(p, l, owner, now_us);
 }
@@ -384,7 +404,8 @@ void __wrap_pool_cancel(struct pool *p, struct lease *l, enum err why, int64_t n
 
 	if (l->state == LEASE_WAITING) {
 		trace(TR_CANCEL, sp->index, sp->shadow.cancelled++, why);
-		PROMISE(lease_forget(&sp->shadow, l) >= 0, "POOL-12", "a lease is cancelled that nobody asked for");
+		PROMISE(lease_forget(&sp->shadow, l).asked_us >= 0, "POOL-12",
+			"a lease is cancelled that nobody asked for");
 	}
 	__real_pool_cancel(p, l, why, now_us);
 }
@@ -394,7 +415,7 @@ static void release_untold(struct pool_shadow *s, struct up_shadow *v, const str
 {
 	PROMISE(v->state == UP_IDLE && how == RELEASE_CLEAN && s->n_untold < SHADOW_LEASES, "POOL-12",
 		"a connection is returned that was not lent");
-	PROMISE(lease_forget(s, l) >= 0, "POOL-12", "a lease is returned that nobody asked for");
+	PROMISE(lease_forget(s, l).asked_us >= 0, "POOL-12", "a lease is returned that nobody asked for");
 	s->untold[s->n_untold++] = l;
 	s->granted++;
 	v->leases++;
@@ -405,7 +426,7 @@ bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, 
 bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, enum err why, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	struct up_shadow *v = up_find(&sp->shadow, l->up);
+	struct up_shadow *v = shadow_up(sp, l->up);
 	bool check;
 
 	trace(TR_RELEASE, sp->index, l->up->id, how);
@@ -416,7 +437,7 @@ bool __wrap_pool_release(struct pool *p, struct lease *l, enum release_how how, 
 	v->used_us = world.now_us;
 	v->state = UP_CLEANING;
 	check = __real_pool_release(p, l, how, why, now_us);
-	up_settled(v, v->up);
+	shadow_up_settled(v, v->up);
 	return check;
 }
 
@@ -425,7 +446,7 @@ void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us);
 void __wrap_pool_connected(struct pool *p, struct upstream *u, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	struct up_shadow *v = up_find(&sp->shadow, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_CONNECTED, sp->index, u->id,
 	      world.current && world.current->sock ? sock_id(world.current->sock) : 0);
@@ -441,14 +462,15 @@ void __wrap_pool_idle(struct pool *p, struct upstream *u, int64_t now_us);
 void __wrap_pool_idle(struct pool *p, struct upstream *u, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	struct up_shadow *v = up_find(&sp->shadow, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_IDLE, sp->index, u->id, 0);
 	PROMISE(v->state == UP_LOGIN, "POOL-2", "ready while %s", up_state_name(v->state));
 	sp->servers[v->server].shadow.failed_us = 0;
 	v->used_us = now_us;
+	shadow_login_ended(sp, v, ERR_OK);
 	__real_pool_idle(p, u, now_us);
-	up_settled(v, u);
+	shadow_up_settled(v, u);
 }
 
 void __real_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
@@ -456,12 +478,12 @@ void __wrap_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t
 void __wrap_pool_checked(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	struct up_shadow *v = up_find(&sp->shadow, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_CHECKED, sp->index, u->id, e);
 	v->checked = true;
 	__real_pool_checked(p, u, e, now_us);
-	up_settled(v, u);
+	shadow_up_settled(v, u);
 }
 
 void __real_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
@@ -469,13 +491,13 @@ void __wrap_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t
 void __wrap_pool_cleaned(struct pool *p, struct upstream *u, enum err e, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
-	struct up_shadow *v = up_find(&sp->shadow, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_CLEANED, sp->index, u->id, e);
 	if (u->state == UP_CLEANING && e == ERR_OK)
 		v->used_us = now_us;
 	__real_pool_cleaned(p, u, e, now_us);
-	up_settled(v, u);
+	shadow_up_settled(v, u);
 }
 
 void __real_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t now_us);
@@ -494,7 +516,7 @@ void __wrap_pool_closed(struct pool *p, struct upstream *u, int64_t now_us)
 {
 	struct sim_pool *sp = shadow_of(p);
 	struct pool_shadow *s = &sp->shadow;
-	struct up_shadow *v = up_find(s, u);
+	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_CLOSED, sp->index, u->id, 0);
 	PROMISE(v->state == UP_CLOSING, "POOL-2", "gone while %s", up_state_name(v->state));

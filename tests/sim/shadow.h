@@ -22,12 +22,15 @@ struct up_shadow {
 	int64_t created_us, used_us;
 	uint64_t leases;
 	bool checked;
+	uint64_t gen, try_gen;	      /* logged in with; login under way with; 0: none */
+	bool reauth, canary, counted; /* ... which is a second one; the one with an unproven credential */
 	struct stream *stream;
 };
 
 struct lease_shadow {
 	const struct lease *lease;
 	int64_t asked_us;
+	uint64_t no_newer; /* the pool's, then */
 };
 
 struct server_shadow {
@@ -36,7 +39,11 @@ struct server_shadow {
 	/* of the current row of failures */
 	int64_t failed_us; /* the first; 0: none since the last success */
 	unsigned dials;	   /* begun since then */
-	int sockets;	   /* that exist now */
+	/* credentials */
+	uint64_t proven;    /* the newest generation that is known to work; 0: none is */
+	int64_t refused_us; /* since when the pool's newest is known not to; 0: it is not */
+	unsigned tries;	    /* logins with it since then */
+	int sockets;	    /* that exist now */
 	int sockets_most;
 };
 
@@ -50,7 +57,11 @@ struct pool_shadow {
 	uint64_t asked, granted, refused, cancelled, released, closed, dialled;
 	uint64_t refused_by[ERR_COUNT];
 	uint64_t accepted, bytes_in, bytes_out;
-	bool stale; /* a connection that had ended or spoken was lent in this callback */
+	bool stale;	   /* a connection that had ended or spoken was lent in this callback */
+	uint64_t gen;	   /* the newest it was told of */
+	bool wanting;	   /* ... and it has asked for a newer one */
+	uint64_t no_newer; /* how often there was none */
+	bool final;	   /* ... nor ever will be */
 	int sockets;
 	int64_t worst_wait_us; /* of granted leases */
 	int64_t drained_us;    /* when the last EFFECT_DRAINED was seen */
@@ -62,6 +73,20 @@ struct pool_shadow {
 
 struct loop;
 struct sim_pool;
+
+struct sim_pool *shadow_of(const struct pool *p);
+struct up_shadow *shadow_up(struct sim_pool *sp, const struct upstream *u);
+void shadow_up_settled(struct up_shadow *v, const struct upstream *u);
+int64_t shadow_backoff_steps(const struct backoff_opts *o, int64_t since_us);
+
+/* shadow_login.c */
+void shadow_login_begins(struct sim_pool *sp, struct up_shadow *v, uint64_t gen);
+void shadow_login_ended(struct sim_pool *sp, struct up_shadow *v, enum err e);
+void shadow_check_login(const struct sim_pool *sp, const struct up_shadow *v); /* it is lent */
+void shadow_check_denied(const struct sim_pool *sp, uint64_t seen);
+void shadow_saw_want(struct sim_pool *sp, uint64_t gen);
+void shadow_saw_reauth(struct sim_pool *sp, const struct upstream *u);
+bool shadow_is_rotated(const void *arg);
 
 void shadow_begin(void);	   /* installs the checks in the back end */
 void shadow_end(void);		   /* the counters against the log, pools empty */

@@ -63,6 +63,20 @@ static void check_no_waste(const struct sim_pool *sp, struct pool *p)
 	world_fail("LIVE-6", "%zu wait beside %zu idle connections", pool_waiting(p), pool_count(p, UP_IDLE));
 }
 
+/* A server is not down, and there is a credential to log in with. */
+static bool login_possible(const struct sim_pool *sp, size_t i, const struct server_view *v)
+{
+	const struct server_shadow *s = &sp->servers[i].shadow;
+
+	if (!sp->vault)
+		return v->up;
+	if (!v->up && v->last_error != ERR_DENIED)
+		return false;
+	if (s->proven != 0 && vault_expires_us(sp->vault, s->proven) > world.now_us)
+		return v->up;
+	return s->refused_us == 0 && vault_expires_us(sp->vault, sp->shadow.gen) > world.now_us;
+}
+
 /* Whether a dial could be started now and none is under way: nothing is in the way of whoever waits. */
 static bool could_dial(const struct sim_pool *sp, const struct pool *p)
 {
@@ -78,7 +92,8 @@ static bool could_dial(const struct sim_pool *sp, const struct pool *p)
 		struct server_view v;
 
 		pool_server_view(p, i, world.now_us, &v);
-		if (v.up && v.dialable && o->max_rps == 0 && sp->servers[i].shadow.failed_us == 0 &&
+		if (login_possible(sp, i, &v) && v.dialable && o->max_rps == 0 &&
+		    sp->servers[i].shadow.failed_us == 0 &&
 		    (o->unbounded || v.by_state[UP_LEASED] < (size_t)o->max_size))
 			return true;
 	}
@@ -188,6 +203,8 @@ void shadow_after(struct loop *l)
 	int permits = 0;
 
 	check_blocks(l);
+	if (l == run.control)
+		vaults_check();
 	for (size_t i = 0; i < run.n_pools; i++) {
 		struct sim_pool *sp = &run.pools[i];
 

@@ -36,6 +36,7 @@ struct sock {
 	uint64_t id;
 	struct conn *conn;
 	unsigned side;
+	uint64_t mark;
 	enum sock_state state;
 	enum err err;
 	sock_fn *fn;
@@ -594,6 +595,16 @@ void sock_close(struct sock **s)
 void sock_abort(struct sock **s)
 {
 	sock_close_how(s, true);
+}
+
+void sock_set_mark(struct sock *s, uint64_t mark)
+{
+	s->mark = mark;
+}
+
+uint64_t sock_peer_mark(const struct sock *s)
+{
+	return s->conn->end[!s->side].mark;
 }
 
 uint64_t sock_id(const struct sock *s)
