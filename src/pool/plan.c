@@ -40,13 +40,17 @@ static bool plan_needs_check(const struct pool *p, const struct upstream *u, int
 	return now_us - fresh > p->opts.health_check_after_us;
 }
 
+/* Of those that may be lent as they are, if there is one. */
 static struct upstream *plan_oldest_of(const struct list *idle)
 {
 	struct upstream *best = NULL;
 
 	list_each(idle, n) {
-		if (!best || upstream_of(n)->created_us < best->created_us)
-			best = upstream_of(n);
+		struct upstream *u = upstream_of(n);
+
+		if (!best || rotate_may_lend(u) > rotate_may_lend(best) ||
+		    (rotate_may_lend(u) == rotate_may_lend(best) && u->created_us < best->created_us))
+			best = u;
 	}
 	return best;
 }

@@ -52,10 +52,26 @@ static void check_not_stale(struct sim_pool *sp)
 	sp->shadow.stale = false;
 }
 
+/* Idle or leased ones that have to log in again first, or to be replaced. */
+static size_t count_stale(const struct sim_pool *sp, struct pool *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < sp->n_servers; i++) {
+		struct server_view v;
+
+		pool_server_view(p, i, world.now_us, &v);
+		n += v.stale;
+	}
+	return n;
+}
+
 /* Nobody waits beside a connection that could be had: a lost wake-up would show here. */
 static void check_no_waste(const struct sim_pool *sp, struct pool *p)
 {
 	if (pool_waiting(p) == 0 || pool_count(p, UP_IDLE) == 0 || sp->opts.pool.has_health_check)
+		return;
+	if (pool_count(p, UP_IDLE) <= count_stale(sp, p))
 		return;
 	for (size_t i = 0; i < sp->n_servers; i++)
 		if (sp->server_opts[i].opts.max_rps > 0)
