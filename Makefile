@@ -202,11 +202,12 @@ export ROWS_STRICT
 SLOW_asan := 3
 SLOW_tsan := 5
 SLOW_coverage := 2
+SLOW = $(or $(SLOW_$(VARIANT)),1)
 SANITIZER_ENV := ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 REAL_ENV = LEASED_BIN=$(abspath $(BUILD)/leased) LCHECK_BIN=$(abspath $(BUILD)/tests/lcheck) \
 	RLOAD_BIN=$(abspath $(BUILD)/tests/rload) LEASECTL_BIN=$(abspath $(BUILD)/leasectl) \
-	FAILIO_SO=$(abspath $(BUILD)/tests/failio.so) LEASED_SLOW=$(or $(SLOW_$(VARIANT)),1)
+	FAILIO_SO=$(abspath $(BUILD)/tests/failio.so) LEASED_SLOW=$(SLOW)
 run = $(PYTHON) tests/run.py -t $(STEP_SECS) -l $(BUILD)/log $(if $(RESULTS),-r $(RESULTS))
 # One step a line, "name: command".
 define newline
@@ -221,7 +222,7 @@ LINTS = layers: tests/lint/layers.py@@words: tests/lint/words.py@@ \
 	units: tests/lint/units.sh@@manuals: tests/lint/manuals.sh@@rows: tests/lint/rows.py --check@@ \
 	$(if $(and $(HARDENED),$(PROGRAMS)),binary: tests/lint/binary.sh $(PROGRAMS)@@) \
 	$(foreach t,$(sort $(wildcard tests/lint/check_*)),$(notdir $(t)): BUILD=$(BUILD) $(t)@@)
-UNITS = $(foreach t,$(UNIT),unit/$(notdir $(t)): $(SANITIZER_ENV) $(t)@@)
+UNITS = $(foreach t,$(UNIT),unit/$(notdir $(t)): CK_TIMEOUT_MULTIPLIER=$(SLOW) $(SANITIZER_ENV) $(t)@@)
 CORPUS = $(foreach t,$(REPLAYS),$(notdir $(t)): $(t) $(wildcard tests/fuzz/corpus/$(t:$(BUILD)/tests/replay_%=%))@@)
 SIMS = $(if $(SIM),sim: $(SANITIZER_ENV) $(SIM) --seeds $(SIM_SEEDS) $(SIM_ARGS)@@)
 REALS = $(foreach t,$(REAL),real/$(notdir $(t:.py=)): $(SANITIZER_ENV) $(REAL_ENV) $(PYTHON) -m pytest $(t) $(REAL_ARGS)@@)
