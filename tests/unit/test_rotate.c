@@ -132,10 +132,12 @@ START_TEST(test_dials_use_the_older_proven_generation_when_the_canary_is_slow)
 	ck_assert_uint_eq(w.n_reauths, 1);
 	w.auto_dial = false;
 	w_lease(&w, &l[1]);
+	w_lease(&w, &l[2]);
 	ck_assert_uint_eq(w.n_dials, 0); /* it will soon be known */
 	w_pass(&w, 30 * MS);
 	ck_assert_uint_eq(w.n_dials, 1);
 	ck_assert_uint_eq(w.dials[0]->try_gen, 1);
+	pool_cancel(w.pool, &l[2], ERR_CLIENT_GONE, w.now);
 	w_dial_ok(&w, 0);
 	ck_assert_int_eq(l[1].state, LEASE_HELD);
 	ck_assert_uint_eq(l[1].up->gen, 1);
@@ -383,6 +385,28 @@ START_TEST(test_connection_in_reauth_is_not_lent_and_another_is)
 	ck_assert_uint_eq(l[1].up->gen, 2);
 	w_release(&w, &l[0]);
 	w_release(&w, &l[1]);
+	finish();
+}
+END_TEST
+
+/* Proves: A14 */
+START_TEST(test_fresh_connection_is_taken_before_a_stale_one)
+{
+	struct lease a, b;
+
+	po.reauth_spread_us = 100 * SEC;
+	start(NULL);
+	w_credential(&w, 1, INT64_MAX);
+	fill(2);
+	w_lease(&w, &a);
+	w_credential(&w, 2, INT64_MAX);
+	w.auto_reauth = false;
+	w_release(&w, &a); /* used last, so first in the order of reuse */
+	w_lease(&w, &b);
+	ck_assert_int_eq(b.state, LEASE_HELD);
+	ck_assert_uint_eq(b.up->gen, 2);
+	ck_assert_uint_eq(w.n_reauths, 0);
+	w_release(&w, &b);
 	finish();
 }
 END_TEST
@@ -677,6 +701,7 @@ END_TEST
 START_TEST(test_held_login_that_hangs_counts_as_failed)
 {
 	struct lease l;
+	uint64_t answered;
 
 	po.reauth_concurrency = 1;
 	start(NULL);
@@ -693,8 +718,10 @@ START_TEST(test_held_login_that_hangs_counts_as_failed)
 	w_pass(&w, 1);
 	ck_assert_uint_eq(w.n_reauths, 1);
 	ck_assert_int_eq(l.up->close_needed, ERR_REAUTH_TIMEOUT);
+	answered = pool_stat(w.pool)->reauth[ERR_OK];
 	pool_reauthed(w.pool, l.up, ERR_OK, w.now); /* too late: nobody waits for it */
 	w_run(&w);
+	ck_assert_uint_eq(pool_stat(w.pool)->reauth[ERR_OK], answered);
 	ck_assert_uint_eq(l.up->gen, 1);
 	w_release(&w, &l);
 	ck_assert_uint_eq(w.n_closed, 1);
@@ -767,6 +794,56 @@ START_TEST(test_recycle_is_no_reason_to_close_all_at_a_lease)
 }
 END_TEST
 
+/* Proves: CRED-1 */
+START_TEST(test_recycle_makes_room_for_one_that_waits)
+{
+	struct lease l[3];
+
+	po.cred_change = CRED_CHANGE_RECYCLE;
+	po.reauth_spread_us = 1000 * SEC;
+	so.max_size = 4;
+	start(NULL);
+	w_credential(&w, 1, INT64_MAX);
+	fill(4);
+	w_credential(&w, 2, INT64_MAX);
+	ck_assert_uint_eq(with_gen(1), 2); /* one for the canary, one in its turn */
+	for (int i = 0; i < 3; i++) {
+		w_lease(&w, &l[i]);
+		ck_assert_int_eq(l[i].state, LEASE_HELD);
+		ck_assert_uint_eq(l[i].up->gen, 2);
+	}
+	ck_assert_uint_eq(with_gen(1), 1);
+	for (int i = 0; i < 3; i++)
+		w_release(&w, &l[i]);
+	finish();
+}
+END_TEST
+
+/* Proves: CRED-1 */
+START_TEST(test_recycle_spares_nothing_that_was_in_passing)
+{
+	struct lease l[2];
+	struct upstream *checked;
+
+	po.cred_change = CRED_CHANGE_RECYCLE;
+	po.reauth_spread_us = 1000 * SEC;
+	start(NULL);
+	w_credential(&w, 1, INT64_MAX);
+	w_lease(&w, &l[0]);
+	w_lease(&w, &l[1]);
+	checked = l[1].up;
+	w_release_how(&w, &l[1], RELEASE_CHECK);
+	w_credential(&w, 2, INT64_MAX);
+	ck_assert_uint_eq(proven(0), 2);
+	pool_cleaned(w.pool, checked, ERR_OK, w.now);
+	w_run(&w);
+	ck_assert_uint_eq(with_gen(1), 1);
+	w_release(&w, &l[0]);
+	ck_assert_uint_eq(with_gen(1), 0);
+	finish();
+}
+END_TEST
+
 /* Proves: C32 CRED-1 */
 START_TEST(test_recycle_of_size_one)
 {
@@ -808,6 +885,30 @@ START_TEST(test_recycle_of_size_one_goes_back_when_refused)
 	ck_assert_uint_eq(l.up->gen, 1);
 	ck_assert_uint_eq(w.n_dialled, 3);
 	w_release(&w, &l);
+	finish();
+}
+END_TEST
+
+/* One that came back before the proof is not forgotten behind one that is still in use. */
+/* Proves: CRED-1 */
+START_TEST(test_recycle_finds_the_idle_among_the_leased)
+{
+	struct lease l[2];
+
+	po.cred_change = CRED_CHANGE_RECYCLE;
+	start(NULL);
+	w_credential(&w, 1, INT64_MAX);
+	w_lease(&w, &l[0]);
+	w_lease(&w, &l[1]);
+	w.auto_dial = false;
+	w_credential(&w, 2, INT64_MAX);
+	ck_assert_uint_eq(w.n_dials, 1);
+	w_release(&w, &l[1]);
+	w_dial_ok(&w, 0);
+	ck_assert_uint_eq(with_gen(1), 1);
+	ck_assert_uint_eq(w_in(&w, UP_LEASED), 1);
+	w_release(&w, &l[0]);
+	ck_assert_uint_eq(with_gen(1), 0);
 	finish();
 }
 END_TEST
@@ -936,6 +1037,8 @@ START_TEST(test_want_and_no_do_not_chase_each_other)
 	ck_assert_uint_eq(w.n_wants, 3); /* expired */
 	w_no_newer(&w, true);
 	w_pass(&w, 600 * SEC);
+	pool_tick(w.pool, w.now);
+	w_run(&w);
 	ck_assert_uint_eq(w.n_wants, 3);
 	finish();
 }
@@ -975,7 +1078,9 @@ END_TEST
 /* Proves: A23 */
 START_TEST(test_reauth_interval_recycles_what_cannot_log_in_again)
 {
-	struct lease l;
+	struct lease l, other, next;
+
+	so.max_size = 2;
 
 	po.cred_change = CRED_CHANGE_RECYCLE;
 	po.reauth_interval_us = 60 * SEC;
@@ -984,12 +1089,20 @@ START_TEST(test_reauth_interval_recycles_what_cannot_log_in_again)
 	w_credential(&w, 1, INT64_MAX);
 	fill(2);
 	w_lease(&w, &l);
-	w_pass(&w, 61 * SEC);
-	w_release(&w, &l);
+	w_pass(&w, 60 * SEC);
+	ck_assert_uint_eq(w.n_closed, 1);
+	ck_assert_uint_eq(w.n_dialled, 2); /* there was no room for another */
+	w_lease(&w, &other);
+	w_lease(&w, &next);
+	w_release(&w, &l); /* too old for the one that waits */
+	ck_assert_int_eq(next.state, LEASE_HELD);
+	ck_assert_uint_eq(w.n_dialled, 4);
 	ck_assert_uint_eq(w.n_reauthed + w.n_told, 0);
 	ck_assert_uint_eq(w.n_closed, 2);
 	ck_assert_int_eq(w.closed_why[0], ERR_RECYCLED);
 	ck_assert_int_eq(w.closed_why[1], ERR_RECYCLED);
+	w_release(&w, &other);
+	w_release(&w, &next);
 	finish();
 }
 END_TEST
@@ -1019,12 +1132,16 @@ END_TEST
 START_TEST(test_lease_sees_a_few_refreshes_then_the_servers_error)
 {
 	uint64_t accepts = 0;
+	struct server_view v;
 	struct lease l;
 
 	po.refresh_max_attempts = 2;
 	start(&accepts);
 	w_credential(&w, 1, INT64_MAX);
 	w_lease(&w, &l);
+	pool_server_view(w.pool, 0, w.now, &v);
+	ck_assert_int_eq(v.last_error, ERR_DENIED);
+	ck_assert_int_eq(v.retry_in_us, 100 * MS);
 	ck_assert_uint_eq(w.n_wants, 1);
 	w_no_newer(&w, false);
 	ck_assert_int_eq(l.state, LEASE_WAITING);
@@ -1155,13 +1272,14 @@ START_TEST(test_rotated_means_everywhere)
 	w_credential(&w, 1, INT64_MAX);
 	ck_assert(!pool_is_rotated(w.pool));
 	server_set_dialable(w.pool, b, false, w.now);
-	fill(1);
+	fill(2);
 	ck_assert(pool_is_rotated(w.pool)); /* a server without an address has nothing to accept */
 	w.auto_reauth = false;
 	w_credential(&w, 2, INT64_MAX);
 	ck_assert_uint_eq(w.n_reauths, 1);
-	w_credential(&w, 3, INT64_MAX);
+	ck_assert(!pool_is_rotated(w.pool));
 	w_reauth_end(&w, 0, ERR_OK);
+	ck_assert_uint_eq(w.n_reauths, 1); /* proven, and none waits for its turn; but one is on its way */
 	ck_assert(!pool_is_rotated(w.pool));
 	w_reauth_end(&w, 0, ERR_OK);
 	ck_assert(pool_is_rotated(w.pool));
@@ -1232,6 +1350,7 @@ int main(void)
 	tcase_add_test(t, test_latest_generation_wins);
 	tcase_add_test(t, test_generation_that_comes_during_a_login_is_next);
 	tcase_add_test(t, test_connection_in_reauth_is_not_lent_and_another_is);
+	tcase_add_test(t, test_fresh_connection_is_taken_before_a_stale_one);
 	tcase_add_test(t, test_waiter_makes_a_stale_connection_take_its_turn_early);
 	tcase_add_test(t, test_returned_connection_logs_in_before_it_is_lent_again);
 	tcase_add_test(t, test_busy_pool_rotates_all_the_same);
@@ -1247,8 +1366,11 @@ int main(void)
 	tcase_add_test(t, test_lease_given_back_in_the_middle_of_a_login_closes);
 	tcase_add_test(t, test_recycle_replaces_one_by_one);
 	tcase_add_test(t, test_recycle_is_no_reason_to_close_all_at_a_lease);
+	tcase_add_test(t, test_recycle_makes_room_for_one_that_waits);
+	tcase_add_test(t, test_recycle_spares_nothing_that_was_in_passing);
 	tcase_add_test(t, test_recycle_of_size_one);
 	tcase_add_test(t, test_recycle_of_size_one_goes_back_when_refused);
+	tcase_add_test(t, test_recycle_finds_the_idle_among_the_leased);
 	tcase_add_test(t, test_recycle_closes_leased_ones_on_return);
 	tcase_add_test(t, test_keep_goes_on_with_old_connections);
 	tcase_add_test(t, test_expired_generation_is_not_used);
