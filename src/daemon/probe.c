@@ -287,7 +287,10 @@ static bool probe_has_cred(struct probe *p)
 		return false;
 	p->cred = (struct script_cred){
 		.username = c->is.username, .password = c->is.password, .database = c->is.database};
-	return service_target(&p->server->where, &c->is, &p->where);
+	/* As the daemon, which moves no pool that knows more places than one, and none to where nothing can be. */
+	if (p->pool->opts.n_servers == 1 && !service_target(&p->server->where, &c->is, &p->where))
+		p->where = p->server->where;
+	return true;
 }
 
 static void probe_start(struct probe_run *run, struct probe *p, const struct setup_pool *pool,

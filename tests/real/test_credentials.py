@@ -270,6 +270,19 @@ def test_a_file_must_be_readable_for_the_user_it_runs_as(rig):
     assert code == 77 and "credential c: " in err, (code, out, err)
 
 
+def test_T_goes_where_the_credential_says(rig):
+    srv, dead = rig.redis(), free_port()
+    user(srv, "app", "one")
+    put(rig.path("c.json"), {"username": "app", "password": "one", "host": "127.0.0.1", "port": srv.port})
+    d = proxy(rig, dead, {"source": "file", "path": rig.path("c.json")})
+    works(d)
+    code, out, err = rig.check("-T", tree=d.tree)
+    assert code == 0 and "127.0.0.1:%d" % srv.port in out, (out, err)
+    d.tree["pools"][0]["servers"].append("127.0.0.1:%d" % srv.port)     # of several servers none moves
+    code, out, err = rig.check("-T", tree=d.tree)
+    assert code == 69 and "127.0.0.1:%d: dial: connection refused" % dead in out and "127.0.0.1:%d: ok" % srv.port in out, (out, err)
+
+
 def test_T_tells_of_sources_that_fail(rig):
     srv = rig.redis()
     for name, keys, words in (
