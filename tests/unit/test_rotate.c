@@ -822,23 +822,27 @@ END_TEST
 /* Proves: CRED-1 */
 START_TEST(test_recycle_spares_nothing_that_was_in_passing)
 {
-	struct lease l[2];
-	struct upstream *checked;
+	struct lease l[3];
+	struct upstream *checked[2];
 
 	po.cred_change = CRED_CHANGE_RECYCLE;
 	po.reauth_spread_us = 1000 * SEC;
 	start(NULL);
 	w_credential(&w, 1, INT64_MAX);
-	w_lease(&w, &l[0]);
-	w_lease(&w, &l[1]);
-	checked = l[1].up;
-	w_release_how(&w, &l[1], RELEASE_CHECK);
+	for (int i = 0; i < 3; i++)
+		w_lease(&w, &l[i]);
+	for (int i = 0; i < 2; i++) {
+		checked[i] = l[i].up;
+		w_release_how(&w, &l[i], RELEASE_CHECK);
+	}
 	w_credential(&w, 2, INT64_MAX);
 	ck_assert_uint_eq(proven(0), 2);
-	pool_cleaned(w.pool, checked, ERR_OK, w.now);
-	w_run(&w);
-	ck_assert_uint_eq(with_gen(1), 1);
-	w_release(&w, &l[0]);
+	for (int i = 0; i < 2; i++) {
+		pool_cleaned(w.pool, checked[i], ERR_OK, w.now);
+		w_run(&w);
+	}
+	ck_assert_uint_eq(with_gen(1), 1); /* at once, not in their turn */
+	w_release(&w, &l[2]);
 	ck_assert_uint_eq(with_gen(1), 0);
 	finish();
 }
