@@ -47,6 +47,7 @@ def bulk(b):
 class RedisConn(Conn):
     def __init__(self, *args):
         super().__init__(*args)
+        self._busy = False              # what came is looked at later: replies keep their order
         self.fresh()
 
     def fresh(self):
@@ -57,7 +58,7 @@ class RedisConn(Conn):
 
     def _take(self, data):
         self._in += data
-        while self.open:
+        while self.open and not self._busy:
             words, n = self._next_request()
             if words is None:
                 return
@@ -106,7 +107,7 @@ class RedisConn(Conn):
         if self.user is None:
             return self._reply(NOAUTH)
         if word == "SLEEP":
-            return self._reply(b"+SLEPT\r\n", int(words[1]) / 1000)
+            return self._after(int(words[1]) / 1000, lambda: self._reply(b"+SLEPT\r\n"))
         if self.multi and word not in ("EXEC", "DISCARD", "MULTI", "WATCH"):
             self.queued.append((word, words[1:]))
             return self._reply(b"+QUEUED\r\n")
@@ -128,14 +129,17 @@ class RedisConn(Conn):
         srv.login_now += 1
         srv.login_peak = max(srv.login_peak, srv.login_now)
         done = lambda: self._login_done(word, args, auth, began)
-        if srv.login_delay:
-            self._delayed += 1
-            srv.reactor.later(srv.login_delay, lambda: (self._undelay(), done()))
-            return None
-        return done()
+        return self._after(srv.login_delay, done) if srv.login_delay else done()
 
-    def _undelay(self):
-        self._delayed -= 1
+    def _after(self, seconds, fn):
+        """Does it then; nothing that came behind it is done before."""
+        def late():
+            self._busy = False
+            fn()
+            self._take(b"")
+            self._finish()
+        self._busy = True
+        self.srv.reactor.later(seconds, late)
 
     def _login_done(self, word, args, auth, began):
         srv = self.srv

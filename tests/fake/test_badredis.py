@@ -96,6 +96,8 @@ def test_concurrent_logins_and_texts(srv):
         a.s.sendall(b"AUTH d\r\n")
         b.ask(b"AUTH x\r\n", b"-WRONGPASS no such luck\r\n")
         a.read(b"+OK\r\n")
+        a.s.sendall(b"AUTH d\r\nECHO x\r\nSLEEP 30\r\nPING\r\n")
+        a.read(b"+OK\r\n$1\r\nx\r\n+SLEPT\r\n+PONG\r\n")
     assert (srv.login_peak, srv.login_now) == (2, 0)
     srv.hello = False
     with Client(srv.port) as c:

@@ -286,8 +286,8 @@ def test_blocking_time_outs_and_transactions(up, mode):
     assert a.pipe(["MULTI"], ["BLPOP", "l", "0"], ["EXEC"])[2] == [None]       # there it does not block
     assert a.pipe(["SET", "k", "v"], ["BLPOP", "l", "0.05"], ["GET", "k"]) == ["OK", None, b"v"]
     got = a.pipe(["SET", "k", "w"], ["WAIT", "0", "100"])
-    assert got[0] == "OK" and (got[1] == 0 or mode == "request" and isinstance(got[1], Err)), got
-    assert a.cmd("WAIT", "0", "50") == 0 or mode == "request"
+    # It asks about the writes of one connection: only who has one of its own may.
+    assert got[0] == "OK" and (got[1] == 0 if mode == "session" else isinstance(got[1], Err)), got
 
 
 # Proves: F:C9 must-redis-lost-element
@@ -636,8 +636,11 @@ def test_broken_requests_end_only_their_client(up, mode, text):
     c = u.client()
     assert c.cmd("PING") == "PONG"
     c.send(text)
-    said = c.rest()
-    assert said.startswith(b"-ERR") and said.count(b"\r\n") == 1, said
+    try:
+        said = c.rest()
+        assert said.startswith(b"-ERR") and said.count(b"\r\n") == 1, said
+    except ConnectionResetError:
+        assert len(text) > 65536                    # more than was read when it was given up
     assert other.cmd("GET", "k") == b"v"
     assert SLOW > 1 or u.d.rss() - rss <= 256 << 10
 
@@ -1062,9 +1065,9 @@ def test_python3_redis_with_users(up, mode):
     u = up(mode, users=user_conf(("ann", {"password": "ann-pw"})))
     r = redispy.Redis(port=u.port, username="ann", password="ann-pw")
     assert r.set("k", "v") and r.get("k") == b"v"
-    with pytest.raises(redispy.AuthenticationError):
+    with pytest.raises(redispy.RedisError):
         redispy.Redis(port=u.port, username="ann", password="x").ping()
-    with pytest.raises(redispy.AuthenticationError):
+    with pytest.raises(redispy.RedisError):
         redispy.Redis(port=u.port).ping()
 
 
