@@ -756,18 +756,16 @@ START_TEST(client_tracking_pins)
 }
 END_TEST
 
-static const char *const stateful[] = {"CLIENT NO-EVICT ON", "CLIENT NO-TOUCH ON", "READONLY"};
-
 START_TEST(state_that_only_a_reset_undoes)
 {
 	struct script_cred cred = {.username = "app", .password = secret_of("hunter2")};
 
-	ck_pass(&w, stateful[_i], "");
+	ck_pass(&w, "READONLY", "");
 	ck_assert_uint_eq(w.req.flags, PROTO_REQUEST_OWN);
 	ck_held(&w, ERR_PIN_STATE);
 	ck_reply(&w, "-ERR x\r\n", PROTO_REPLY_DONE);
 	ck_held(&w, ERR_OK);
-	ck_call(&w, stateful[_i], "+OK\r\n");
+	ck_call(&w, "READONLY", "+OK\r\n");
 	ck_held(&w, ERR_PIN_STATE);
 	ck_leave(&w, false, PROTO_LEAVE_CHECK);
 	/* RESET logs out. */
@@ -775,6 +773,22 @@ START_TEST(state_that_only_a_reset_undoes)
 		    "*1\r\n$5\r\nRESET\r\n*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$7\r\nhunter2\r\n*1\r\n$4\r\nPING\r\n",
 		    "+RESET\r\n+OK\r\n+PONG\r\n", PROTO_DONE);
 	ck_leave(&w, false, PROTO_LEAVE_CLEAN);
+}
+END_TEST
+
+static const char *const lasting[] = {"CLIENT NO-EVICT ON", "CLIENT NO-TOUCH ON"};
+
+/* Redis 7.0 keeps it over RESET. */
+START_TEST(state_that_nothing_undoes)
+{
+	ck_pass(&w, lasting[_i], "");
+	ck_assert_uint_eq(w.req.flags, PROTO_REQUEST_OWN);
+	ck_reply(&w, "-ERR x\r\n", PROTO_REPLY_DONE);
+	ck_held(&w, ERR_OK);
+	ck_leave(&w, false, PROTO_LEAVE_CLEAN);
+	ck_call(&w, lasting[_i], "+OK\r\n");
+	ck_held(&w, ERR_PIN_STATE);
+	ck_leave(&w, false, PROTO_LEAVE_CLOSE);
 }
 END_TEST
 
@@ -1460,7 +1474,8 @@ int main(void)
 	tcase_add_test(t, monitor_pins);
 	tcase_add_test(t, replication_needs_a_connection_of_its_own);
 	tcase_add_test(t, client_tracking_pins);
-	tcase_add_loop_test(t, state_that_only_a_reset_undoes, 0, ARRAY(stateful));
+	tcase_add_test(t, state_that_only_a_reset_undoes);
+	tcase_add_loop_test(t, state_that_nothing_undoes, 0, ARRAY(lasting));
 	tcase_add_test(t, readwrite_ends_readonly);
 	tcase_add_test(t, asking_holds_for_one_more);
 	tcase_add_test(t, unknown_commands_hold);

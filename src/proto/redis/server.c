@@ -113,6 +113,9 @@ enum proto_leave server_leave(const void *up, bool owed)
 		return PROTO_LEAVE_WRONG;
 	if (u->sync || u->replconf || u->monitor)
 		return PROTO_LEAVE_CLOSE;
+	/* CLIENT NO-EVICT outlives RESET, at least in Redis 7.0. */
+	if (u->state)
+		return PROTO_LEAVE_CLOSE;
 	/* What they answer may be an element that was popped for nobody, and may take for ever. */
 	if (owed && u->blocking)
 		return PROTO_LEAVE_CLOSE;
