@@ -137,8 +137,8 @@ struct proto {
 	const struct proto_talk *talk; /* NULL: opaque */
 	/* Called when the pool's shared state (talk->pool_bytes) exists, before begin(); NULL: not needed. */
 	void (*attach)(void *up, const struct proto_conf *c, void *pool);
-	/* The server's own words for the failure of the last dialogue, cleaned of control bytes, at most cap with its NUL; NULL
-	 * or empty: none. */
+	/* The server's own words for the failure of the last dialogue, or its remark on one that succeeded, cleaned of control
+	 * bytes; NULL or empty: none. Gone with end(). */
 	const char *(*error_text)(const void *up);
 	/* `out` is in the secret arena, and so are `blocks`, for all but PROTO_PING: what may hold a login. */
 	enum proto_verdict (*begin)(void *up, enum proto_dialogue d, const struct proto_conf *c,

@@ -76,6 +76,17 @@ void conn_note_login(struct conn *c, enum err e)
 	       L_INT("upstream", c->up->id), L_ERR(e), L_WIRE("says", words ? words : "", words ? strlen(words) : 0));
 }
 
+/* A login that succeeded although the server had something to say: that it wants no password, for one. */
+static void conn_note_needless(struct conn *c)
+{
+	const char *words = conn_proto(c)->error_text ? conn_proto(c)->error_text(conn_private(c)) : NULL;
+
+	if (words && *words)
+		log_at(LOG_LV_WARNING, "login.needless", L_STR("pool", pool_name(c->svc->pool)),
+		       L_STR("server", server_name(c->up->server)), L_INT("upstream", c->up->id),
+		       L_WIRE("says", words, strlen(words)));
+}
+
 /* ---- connect ---- */
 
 static void attempt_end(struct conn *c)
@@ -182,6 +193,8 @@ static void dialogue_over(struct conn *c, enum proto_verdict v)
 
 	if (e != ERR_OK && (c->dialogue == PROTO_LOGIN || c->dialogue == PROTO_REAUTH))
 		conn_note_login(c, e);
+	else if (c->dialogue == PROTO_LOGIN)
+		conn_note_needless(c);
 	conn_proto(c)->end(conn_private(c));
 	conn_drop_cred(c);
 	buf_clear(&c->out);

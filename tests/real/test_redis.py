@@ -815,7 +815,6 @@ def test_a_forgotten_login_under_load(rig, bad, mode):
         load.running(200)
         assert bad.logins > logins
     spotless(load.stop())
-    assert bad.accepted <= 10 + 1
 
 
 # Proves: must-redis-noauth
@@ -918,7 +917,7 @@ def test_kinds_of_servers(rig, mode, kind):
     with Resp(d.at[mode]) as c:
         assert c.cmd("ECHO", "x") == b"x" and c.cmd("SET", "k", "v") == "OK"
     assert srv.denied == 0
-    assert (len(d.log_lines("warning")) > 0) == (kind == "no-password") or kind != "no-password"
+    assert bool(d.log_lines("without any password configured")) == (kind == "no-password")
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
