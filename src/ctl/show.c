@@ -1,6 +1,7 @@
 #include "ctl/show.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <strings.h>
 
 #define SHOW_SUMMARY "/status.json"
@@ -41,6 +42,21 @@ static const struct show_group {
 
 #define SHOW_GROUPS (sizeof(show_groups) / sizeof(show_groups[0]))
 
+/* Clients that keep a connection although the pool's mode would let it go. */
+static int64_t show_pinned(const json_t *pool)
+{
+	json_t *n;
+	const char *reason;
+	int64_t total = 0;
+
+	json_object_foreach(json_object_get(pool, "pinned"), reason, n)
+	{
+		if (strcmp(reason, "session") != 0)
+			total += json_integer_value(n);
+	}
+	return total;
+}
+
 static json_t *show_pool_row(const json_t *pool)
 {
 	const json_t *clients = json_object_get(pool, "clients"), *servers = json_object_get(pool, "servers"),
@@ -68,6 +84,7 @@ static json_t *show_pool_row(const json_t *pool)
 	show_set(row, "maxwait_us", wait % 1000000);
 	json_object_set(row, "why", json_object_get(pool, "why"));
 	json_object_set(row, "draining", json_object_get(pool, "draining"));
+	show_set(row, "sv_pinned", show_pinned(pool));
 	show_set(row, "cred_gen", gen);
 	json_object_set(row, "mode", json_object_get(pool, "mode"));
 	json_object_set(row, "credential", json_object_get(pool, "credential"));
@@ -219,6 +236,7 @@ static const struct column show_pools_columns[] = {
 	{"sv_tested", "sv_tested", COLUMN_PLAIN},
 	{"sv_reauth", "sv_reauth", COLUMN_PLAIN},
 	{"sv_login", "sv_login", COLUMN_PLAIN},
+	{"sv_pinned", "sv_pinned", COLUMN_PLAIN},
 	{"sv_backoff", "sv_backoff", COLUMN_PLAIN},
 	{"maxwait", "maxwait", COLUMN_PLAIN},
 	{"maxwait_us", "maxwait_us", COLUMN_PLAIN},
@@ -256,6 +274,7 @@ static const struct column show_clients_columns[] = {
 	{"peer", "peer", COLUMN_PLAIN},
 	{"age", "age_us", COLUMN_DURATION},
 	{"upstream", "upstream", COLUMN_PLAIN},
+	{"pin", "pin", COLUMN_PLAIN},
 	{"bytes_in", "bytes_in", COLUMN_PLAIN},
 	{"bytes_out", "bytes_out", COLUMN_PLAIN},
 	{NULL, NULL, COLUMN_PLAIN},

@@ -115,6 +115,18 @@ static void metrics_gauge_client_count(struct metrics *m, const char *name)
 	}
 }
 
+static void metrics_gauge_pinned_clients(struct metrics *m, const char *name)
+{
+	metrics_each_pool(m, p) for (int i = 0; i < ERR_COUNT; i++)
+	{
+		if (!p->pinned[i])
+			continue;
+		metrics_pool(m, name, "", p);
+		metrics_label(m, ",", "reason", err_name((enum err)i));
+		metrics_u64(m, p->pinned[i]);
+	}
+}
+
 static void metrics_gauge_upstream_count(struct metrics *m, const char *name)
 {
 	metrics_each_pool(m, p) metrics_each_server(p, s) for (int i = 0; i < UP_STATES; i++)

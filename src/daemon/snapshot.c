@@ -66,6 +66,7 @@ void snap_take(struct snap_pool *out, struct service *s, bool full, int64_t now_
 	out->name = pool_name(p);
 	for (int i = 0; i < CLIENT_STATES; i++)
 		out->clients[i] = service_count(s, (enum client_state)i);
+	service_pins(s, out->pinned);
 	out->waiters = pool_waiting(p);
 	out->oldest_wait_us = pool_oldest_wait_us(p, now_us);
 	out->why = pool_why(p, now_us);

@@ -23,6 +23,7 @@ struct snap_pool {
 	const char *name, *protocol;
 	const char *mode, *credential; /* credential NULL: none */
 	size_t clients[CLIENT_STATES];
+	size_t pinned[ERR_COUNT]; /* clients, by why they keep their connections */
 	size_t waiters;
 	int64_t oldest_wait_us;
 	enum err why;

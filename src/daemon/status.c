@@ -131,6 +131,7 @@ static json_t *status_client(const struct client_view *c, int64_t now_us)
 	json_object_set_new(o, "peer", status_addr(&c->peer));
 	status_int(o, "age_us", now_us - c->connected_us);
 	status_int(o, "upstream", (int64_t)c->upstream_id);
+	json_object_set_new(o, "pin", c->pin == ERR_OK ? json_null() : json_string(err_name(c->pin)));
 	status_int(o, "bytes_in", (int64_t)c->bytes_in);
 	status_int(o, "bytes_out", (int64_t)c->bytes_out);
 	return o;
@@ -148,6 +149,16 @@ static void status_lists(json_t *o, const struct snap_pool *p, int64_t now_us)
 	json_object_set_new(o, "client_list", clients);
 }
 
+static json_t *status_pinned(const struct snap_pool *p)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < ERR_COUNT; i++)
+		if (p->pinned[i])
+			status_int(o, err_name((enum err)i), (int64_t)p->pinned[i]);
+	return o;
+}
+
 static json_t *status_pool(const struct snap_pool *p, bool full, int64_t now_us)
 {
 	json_t *o = json_object(), *clients = json_object(), *servers = json_array();
@@ -159,6 +170,7 @@ static json_t *status_pool(const struct snap_pool *p, bool full, int64_t now_us)
 	for (int i = 0; i < CLIENT_STATES; i++)
 		status_int(clients, client_state_name((enum client_state)i), (int64_t)p->clients[i]);
 	json_object_set_new(o, "clients", clients);
+	json_object_set_new(o, "pinned", status_pinned(p));
 	status_int(o, "waiters", (int64_t)p->waiters);
 	status_int(o, "oldest_wait_us", p->oldest_wait_us);
 	status_str(o, "why", err_name(p->why));

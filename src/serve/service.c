@@ -540,6 +540,21 @@ size_t service_count(const struct service *s, enum client_state st)
 	return s->sessions[st].len;
 }
 
+static enum err service_pin(const struct session *c)
+{
+	return c->talk && c->conn ? c->talk->pin : ERR_OK;
+}
+
+void service_pins(const struct service *s, size_t by_reason[ERR_COUNT])
+{
+	list_each(&s->sessions[CLIENT_ACTIVE], node) {
+		enum err pin = service_pin(container_of(node, struct session, node));
+
+		if (pin != ERR_OK)
+			by_reason[pin]++;
+	}
+}
+
 static void service_client_view(const struct session *c, struct client_view *out)
 {
 	*out = (struct client_view){
@@ -548,6 +563,7 @@ static void service_client_view(const struct session *c, struct client_view *out
 		.connected_us = c->connected_us,
 		.state_us = c->state_us,
 		.upstream_id = c->conn ? c->conn->up->id : 0,
+		.pin = service_pin(c),
 		.bytes_in = c->up.bytes,
 		.bytes_out = c->down.bytes,
 	};

@@ -110,11 +110,14 @@ struct client_view {
 	struct addr peer;
 	int64_t connected_us, state_us;
 	uint64_t upstream_id; /* 0: none */
+	enum err pin;	      /* why it keeps that between two requests (a PIN_ row), or ERR_OK */
 	uint64_t bytes_in, bytes_out;
 };
 const char *client_state_name(enum client_state s);
 size_t service_count(const struct service *s, enum client_state st);
 size_t service_clients(const struct service *s, struct client_view *out, size_t cap); /* returns how many there are */
+/* Adds up why clients keep their connections between two requests. O(clients). */
+void service_pins(const struct service *s, size_t by_reason[ERR_COUNT]);
 /* Bound listener addresses, for tests and `show listeners`. */
 size_t service_listener_addr(const struct service *s, size_t i, struct addr *out); /* returns how many there are */
 /* The addresses a server's name stands for now. */

@@ -137,6 +137,30 @@ def test_leasectl_shows(rig):
         assert d.ctl("SHOW", what.upper())[0] == 0
 
 
+def test_pins_are_told(rig):
+    """Clients that keep their connection between two requests, and why, while they do."""
+    srv = rig.redis()
+    d = rig.proxy(srv, protocol="redis", mode="transaction")
+    watcher, multi, free = (rig.client(d.port) for _ in range(3))
+    watcher.ask(resp("WATCH", "k"))
+    multi.ask(resp("MULTI"))
+    free.ping()
+    p = d.wait_pool(lambda p: p["pinned"] == {"watch": 1, "transaction": 1}, full=True)
+    assert sorted(str(c["pin"]) for c in p["client_list"]) == ["None", "transaction", "watch"]
+    assert metric(d.metrics(), "leased_pinned_clients", pool="p", reason="watch") == 1
+    row = json.loads(d.ctl("--json", "show", "pools")[1])[0]
+    assert row["sv_pinned"] == 2 and row["mode"] == "transaction" and row["sv_reauth"] == 0
+    assert "watch" in d.ctl("show", "clients")[1] and "sv_pinned" in d.ctl("show", "pools")[1]
+    watcher.ask(resp("UNWATCH"))
+    multi.close()
+    d.wait_pool(lambda p: p["pinned"] == {})
+    session = rig.proxy(srv, protocol="redis")
+    with Conn(session.port) as c:
+        c.ping()
+        session.wait_pool(lambda p: p["pinned"] == {"session": 1})
+        assert json.loads(session.ctl("--json", "show", "pools")[1])[0]["sv_pinned"] == 0
+
+
 # Proves: C23
 def test_leasectl_exit_codes(rig):
     d = rig.proxy(rig.bad())

@@ -19,6 +19,7 @@ static struct snap *sample(void)
 	p->credential = "db";
 	p->clients[CLIENT_WAITING] = 7;
 	p->waiters = 7;
+	p->pinned[ERR_PIN_WATCH] = 2;
 	p->oldest_wait_us = 2500000;
 	p->n_servers = 1;
 	p->servers = mem_alloc(sizeof(*p->servers));
@@ -122,6 +123,7 @@ START_TEST(test_figures)
 	expect_line(t, "leased_upstream_connections{pool=\"a\\\"b\\\\c\\nd\",server=\"s:1\",state=\"idle\"} 4");
 	expect_line(t, "leased_lease_oldest_wait_seconds{pool=\"a\\\"b\\\\c\\nd\"} 2.500000");
 	expect_line(t, "leased_server_backoff_seconds{pool=\"a\\\"b\\\\c\\nd\",server=\"s:1\"} 0.000000");
+	expect_line(t, "leased_pinned_clients{pool=\"a\\\"b\\\\c\\nd\",reason=\"watch\"} 2");
 	expect_line(t, "leased_fd_budget 100");
 	expect_line(t, "leased_fd_in_use 6");
 	expect_line(t, "leased_fd_unused 4");
