@@ -54,6 +54,7 @@ static void channel_release(struct channel *h, enum release_how how, enum err wh
 
 	h->conn = NULL;
 	k->channel = NULL;
+	how = wire_give_back(k, how);
 	timer_stop(s->loop, &h->patience);
 	if (how != RELEASE_CLOSE)
 		stream_want(k->stream, STREAM_WANT_READ);
@@ -92,7 +93,8 @@ static void channel_refused(struct holder *holder, enum err why)
 
 	log_at(LOG_LV_INFO, "lease.refused", L_STR("pool", pool_name(h->svc->pool)), L_INT("clients", h->waiting.len),
 	       L_ERR(why));
-	while (h->waiting.len > 0) {
+	/* Who asks again meanwhile is not meant. */
+	for (size_t left = h->waiting.len; left > 0 && h->waiting.len > 0; left--) {
 		struct node *n = list_front(&h->waiting);
 
 		list_remove(n);
@@ -108,9 +110,9 @@ static void channel_impatient(void *arg)
 	struct conn *k = h->conn;
 	struct session *slow = k->wire->stalled;
 
-	if (!slow)
+	if (!slow && !wire_owes_others(k->wire, NULL))
 		wire_broken(k, ERR_CHECK_TIMEOUT);
-	else if (wire_owes_others(k->wire, slow))
+	else if (slow && wire_owes_others(k->wire, slow))
 		session_end(slow, ERR_CLIENT_SLOW);
 	talk_run(s);
 	service_run(s);

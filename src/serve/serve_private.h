@@ -323,6 +323,8 @@ void wire_forget(struct conn *k, const struct session *c); /* it is gone: its re
 void wire_broken(struct conn *k, enum err why);		   /* tells all askers, gives the connection up */
 void wire_reauth(struct conn *k);			   /* EFFECT_REAUTH of a leased one */
 void wire_resume(struct conn *k);			   /* the stalled one takes bytes again */
+/* It goes back to the pool. CLEAN becomes CLOSE where the login was lost or the beginning of something has come unasked. */
+enum release_how wire_give_back(struct conn *k, enum release_how how);
 bool wire_owes_others(const struct wire *w, const struct session *c);
 
 /* channel.c */

@@ -112,6 +112,8 @@ void session_unbind(struct session *c, enum release_how how, enum err why)
 
 	c->conn = NULL;
 	u->session = NULL;
+	if (u->wire)
+		how = wire_give_back(u, how);
 	if (how != RELEASE_CLOSE)
 		stream_want(u->stream, STREAM_WANT_READ);
 	if (how == RELEASE_CLOSE && why == ERR_EOF) /* its client left in good order */

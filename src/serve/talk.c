@@ -175,10 +175,11 @@ static bool talk_pass(struct session *c, const struct proto_request *req, const 
 static size_t talk_go_on(struct session *c, const uint8_t *p, size_t n)
 {
 	struct talk *t = c->talk;
+	struct conn *k = c->conn ? c->conn : t->on; /* the answer may have come before the end of the request */
 	bool whole = false;
 	size_t used;
 
-	if (!t->on || !wire_takes(t->on))
+	if (!k || !wire_takes(k))
 		return 0;
 	used = talk_proto(c)->client_more(talk_private(c), p, n, &whole);
 	BUG_ON(used > n);
@@ -187,7 +188,7 @@ static size_t talk_go_on(struct session *c, const uint8_t *p, size_t n)
 		talk_wake(c);
 		return 0;
 	}
-	wire_send_more(t->on, p, used, whole);
+	wire_send_more(k, p, used, whole);
 	t->part = !whole;
 	return used;
 }
@@ -220,7 +221,7 @@ static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 	case PROTO_ASK_HERE:
 		break;
 	}
-	if (req.flags & PROTO_REQUEST_LEAVE) {
+	if (req.flags & PROTO_REQUEST_LEAVE && c->conn) {
 		t->leave = true;
 		talk_wake(c);
 	}
@@ -344,6 +345,8 @@ static void talk_go(struct session *c)
 
 		buf_init(&c->up.pending, loop_blocks(c->svc->loop));
 		talk_process(c, p, n);
+		if (buf_len(&c->up.pending) < n)
+			talk_wake(c);
 		while (buf_len(&rest) > 0) {
 			size_t len;
 			const uint8_t *q = buf_peek(&rest, &len);
@@ -351,7 +354,6 @@ static void talk_go(struct session *c)
 			buf_append(&c->up.pending, q, len);
 			buf_consume(&rest, len);
 		}
-		talk_wake(c);
 		return;
 	}
 	talk_process(c, p, n);
@@ -501,13 +503,15 @@ void talk_refused(struct session *c, enum err why)
 			break;
 		if (ask == PROTO_ASK_PASS && !(req.flags & PROTO_REQUEST_MUTE))
 			talk_fail(c, why);
-		if (ask == PROTO_ASK_LAST || !(ask == PROTO_ASK_HERE || req.whole))
+		if (ask == PROTO_ASK_LAST || !(ask == PROTO_ASK_HERE || req.whole) || req.len == 0)
 			c->talk->last = true;
 		p += req.len;
 		n -= req.len;
 	}
 	if (n > 0 && !c->talk->last)
 		buf_append(&c->up.pending, p, n);
+	if (buf_len(&c->up.pending) < PROTO_HEAD_MAX && c->up.state == FLOW_OPEN)
+		stream_want(c->client, stream_wants(c->client) | STREAM_WANT_READ);
 	talk_wake(c);
 	talk_run(c->svc);
 }

@@ -270,7 +270,8 @@ static void wire_hand_over(struct conn *k, struct delivery *d)
 	if (!c)
 		return;
 	talk_deliver(c, d->p, d->n);
-	if (buf_len(&c->down.pending) >= k->svc->opts.high_water / 2)
+	/* One that has all its replies may take its time. */
+	if (buf_len(&c->down.pending) >= k->svc->opts.high_water / 2 && (c->talk->on == k || k->session == c))
 		k->wire->stalled = c;
 }
 
@@ -299,12 +300,15 @@ static void wire_logged_in(struct conn *k)
 }
 
 /* One reply less that its asker waits for. */
-static void wire_answered(struct session *c)
+static void wire_answered(struct conn *k, struct session *c)
 {
 	struct talk *t = c->talk;
 
-	if (--t->owed == 0)
+	if (--t->owed == 0) {
 		t->on = NULL;
+		if (k->wire->stalled == c && k->session != c)
+			k->wire->stalled = NULL;
+	}
 	/* A client that shares its connection and has nothing waiting needs no look. */
 	if (c->conn || c->up.state != FLOW_OPEN || buf_len(&c->up.pending) > 0 || t->owed == 0)
 		talk_wake(c);
@@ -327,7 +331,7 @@ static void wire_done(struct conn *k)
 	/* What was asked before it has to be asked again: the order is lost. */
 	if (buf_len(&c->talk->again) > 0)
 		c->talk->failed = ERR_PROTOCOL;
-	wire_answered(c);
+	wire_answered(k, c);
 }
 
 /* Takes the request's bytes back from what was kept. */
@@ -357,7 +361,7 @@ static bool wire_not_run(struct conn *k)
 		c->talk->tries++;
 	wire_take_back(w, o);
 	(void)wire_pop(w);
-	wire_answered(c);
+	wire_answered(k, c);
 	return true;
 }
 
@@ -464,6 +468,16 @@ void wire_on_event(struct conn *k, enum stream_event ev)
 	talk_run(s);
 	if (k->channel && k->channel->conn == k && wire_is_idle(k->wire))
 		channel_idle(k->channel);
+}
+
+enum release_how wire_give_back(struct conn *k, enum release_how how)
+{
+	struct wire *w = k->wire;
+	bool lost = w->not_run || buf_len(&w->in) > 0;
+
+	w->stalled = NULL;
+	w->not_run = w->login_wanted = false;
+	return lost && how == RELEASE_CLEAN ? RELEASE_CLOSE : how;
 }
 
 void wire_resume(struct conn *k)
