@@ -114,6 +114,8 @@ void session_unbind(struct session *c, enum release_how how, enum err why)
 	u->session = NULL;
 	if (u->wire)
 		how = wire_give_back(u, how);
+	if (how == RELEASE_CLOSE && why == ERR_OK)
+		why = ERR_DIRTY;
 	if (how != RELEASE_CLOSE)
 		stream_want(u->stream, STREAM_WANT_READ);
 	if (how == RELEASE_CLOSE && why == ERR_EOF) /* its client left in good order */

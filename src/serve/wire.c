@@ -353,11 +353,13 @@ static bool wire_not_run(struct conn *k)
 	struct wire *w = k->wire;
 	struct owed *o = wire_at(w, 0);
 	struct session *c = o->asker;
+	bool fresh = k->up->leases <= 1; /* older ones may all have been forgotten by the server together */
 
 	w->not_run = true;
-	if (!c || o->kept == 0 || o->kind == OWED_AHEAD || o->kind == OWED_LOGIN || c->talk->tries >= WIRE_TRIES)
+	if (!c || o->kept == 0 || o->kind == OWED_AHEAD || o->kind == OWED_LOGIN ||
+	    (fresh && c->talk->tries >= WIRE_TRIES))
 		return false;
-	if (buf_len(&c->talk->again) == 0)
+	if (fresh && buf_len(&c->talk->again) == 0)
 		c->talk->tries++;
 	wire_take_back(w, o);
 	(void)wire_pop(w);

@@ -483,8 +483,12 @@ def test_scripts_and_functions(up, mode):
     assert b.cmd("PING") == "PONG"
 
 
-# Proves: must-redis-scan
-@modes
+NO_AFFINITY = pytest.mark.xfail(reason="cursors have no affinity to a server yet", strict=True)
+
+
+# Wanted, and not built yet: a SCAN of a client without a connection of its own may go on at another server (src/README.md).
+@pytest.mark.parametrize("mode", ["session", pytest.param("transaction", marks=NO_AFFINITY),
+                                  pytest.param("request", marks=NO_AFFINITY)])
 def test_scan_over_several_servers_stays_with_one(rig, mode):
     srvs = [AclRedis(rig, {"app": "pw"}) for _ in range(3)]
     keys = []
