@@ -1,5 +1,6 @@
 # leased itself, opaque: the program is $LEASED, build/leased of this tree unless set.
-# POOL_EXTRA: more lines for the pool. leased-transaction and leased-request set `mode`.
+# POOL_EXTRA: more lines for the pool. LEND: upstream connections where they are lent by the batch; else as many as clients.
+# leased-transaction and leased-request set `mode`.
 c_kind=self
 c_protos='opaque redis'
 mode=
@@ -7,7 +8,7 @@ pool_lines() {
 	local reuse='reuse = "never";'
 	if [ -n "$mode" ]; then
 		echo "protocol = \"redis\"; mode = \"$mode\";"
-		echo "servers = ( { address = \"127.0.0.1:$UP\"; max_size = $POOL; } );"
+		echo "servers = ( { address = \"127.0.0.1:$UP\"; max_size = ${LEND:-$L_CONNS}; } );"
 		return
 	fi
 	case $LOAD in
