@@ -181,7 +181,9 @@ static enum proto_ask ask_subscribe(struct ask *k)
 
 	if (k->class <= CMD_SSUBSCRIBE && k->a.r->argc < 2)
 		return ask_pass(k, KIND_PLAIN, 0);
-	return ask_pass_arg(k, kind, k->a.r->argc - 1, PROTO_REQUEST_OWN);
+	/* What may follow the end of subscriptions is known when it has come. */
+	return ask_pass_arg(k, kind, k->a.r->argc - 1,
+			    k->class <= CMD_SSUBSCRIBE ? PROTO_REQUEST_OWN : PROTO_REQUEST_OWN | PROTO_REQUEST_ALONE);
 }
 
 /* ---- by the state the client is in ---- */

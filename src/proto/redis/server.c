@@ -214,9 +214,9 @@ static void pass_note(struct redis_client *cl, struct redis_up *u, uint32_t tag)
 }
 
 /* In a transaction an answer would be one too many, and one who has subscribed with RESP2 may not say such things. */
-static bool pass_may_apply(const struct redis_up *u)
+static bool pass_may_apply(const struct redis_up *u, const struct redis_client *cl)
 {
-	return !u->multi_open && !((u->subs || u->shards) && u->resp == 2);
+	return !u->multi_open && !((u->subs || u->shards || cl->subscribed) && u->resp == 2);
 }
 
 /* The database a request needs; the one that the connection is in, if that does not matter. */
@@ -257,7 +257,7 @@ unsigned server_pass(void *cl, void *up, const struct proto_request *req, struct
 		return 0;
 	}
 	db = pass_db(u, req->tag);
-	if ((u->resp != resp || u->db != db) && pass_may_apply(u))
+	if ((u->resp != resp || u->db != db) && pass_may_apply(u, client))
 		n = pass_apply(u, resp, db, out, ahead);
 	if (k == KIND_EXEC_SPOILED) {
 		/* A command with too few arguments: the server gives the transaction up as well. */
@@ -307,7 +307,8 @@ static void settle_multi(struct redis_up *u, struct redis_client *cl, enum serve
 	}
 	count_down(&u->multis);
 	u->multi_open = false;
-	if (cl && o != OUT_NOT_RUN && !u->multis)
+	/* One that was not run will be asked about again. */
+	if (cl && !u->multis)
 		cl->multi = false;
 }
 
@@ -410,7 +411,13 @@ static bool settle(struct redis_up *u, struct redis_client *cl, struct redis_poo
 
 	switch (k) {
 	case KIND_PLAIN:
+		return true;
 	case KIND_SELECT_QUEUED:
+		/* The transaction that it should have been queued in was refused. */
+		if (!u->multi && o == OUT_OK) {
+			u->db = (int32_t)tag_arg(tag);
+			settle_select(u, cl, pool, u->db, o);
+		}
 		return true;
 	case KIND_REAUTH:
 		/* An answer that is neither OK nor an error. */
@@ -454,6 +461,13 @@ static bool kind_is_subscription(enum redis_kind k)
 	return k >= KIND_SUBSCRIBE && k <= KIND_SUNSUBSCRIBE;
 }
 
+/* As answered: its client knows of it. */
+static bool is_in_state(const struct redis_up *u)
+{
+	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly ||
+	       u->db == DB_AS_IS;
+}
+
 /* What an error says, by its whole line (or as much of it as fits into a head). */
 static enum server_outcome begin_error(struct redis_up *u, enum redis_kind k, const uint8_t *p, size_t n)
 {
@@ -467,8 +481,10 @@ static enum server_outcome begin_error(struct redis_up *u, enum redis_kind k, co
 		return OUT_EXECABORT;
 	if (k == KIND_AHEAD_HELLO || k == KIND_AHEAD_SELECT)
 		return begins(p, n, "-NOAUTH") ? OUT_NOT_RUN : OUT_ERROR;
-	/* In a transaction the server has given up what was queued, and nothing of it can be said again. */
-	if (!u->multi && k != KIND_AHEAD_SPOIL && k != KIND_FACTS && n == sizeof(noauth) - 1 && begins(p, n, noauth))
+	/* In a transaction the server has given up what was queued, and nothing of it can be said again. Nor can what depends on a
+	 * state that no other connection is in. */
+	if (!u->multi && !is_in_state(u) && k != KIND_AHEAD_SPOIL && k != KIND_FACTS && n == sizeof(noauth) - 1 &&
+	    begins(p, n, noauth))
 		return OUT_NOT_RUN;
 	if (k == KIND_UNKNOWN && (begins(p, n, "-ERR unknown ") || begins(p, n, "-ERR Unknown ")))
 		return OUT_ERROR_UNKNOWN;
