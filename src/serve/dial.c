@@ -243,6 +243,11 @@ static void dialogue_begin(struct conn *c, enum proto_dialogue d)
 		conn_failed(c, ERR_DIRTY);
 		return;
 	}
+	/* A login as before, if there is one, would be with a credential that is gone. */
+	if (d == PROTO_CLEAN && c->up->gen != 0 && service_cred(c->svc, c->up->gen)->number != c->up->gen) {
+		pool_cleaned(c->svc->pool, c->up, ERR_RECYCLED, service_now(c->svc));
+		return;
+	}
 	buf_init(&c->out, blocks);
 	if (d != PROTO_PING)
 		conn_take_cred(c, d == PROTO_CLEAN ? c->up->gen : c->up->try_gen, &cred);

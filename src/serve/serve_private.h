@@ -127,7 +127,8 @@ struct owed {
 	uint32_t tag;	       /* the protocol's */
 	uint32_t kept;	       /* bytes of the request in wire->kept */
 	uint8_t kind;
-	bool again; /* may be asked again elsewhere, as long as no byte of the reply has come */
+	uint8_t flags; /* of the request */
+	bool again;    /* may be asked again elsewhere, as long as no byte of the reply has come */
 };
 
 /* A connection in use by a protocol that knows its messages. */
@@ -146,7 +147,7 @@ struct wire {
 	struct node flush; /* on svc->to_flush */
 	bool begun;	   /* a part of the oldest reply has come */
 	bool login_wanted; /* EFFECT_REAUTH, and the moment has not come yet */
-	bool not_run;	   /* a request came back because the login was lost: no more requests on this one */
+	bool not_run;	   /* a request came back because the login was lost: no more requests, and it is closed */
 };
 
 /* What a client of such a protocol has beyond a session; the protocol's private bytes follow. */
@@ -155,20 +156,26 @@ struct talk {
 	struct channel *channel; /* its share of the pool's connections; NULL: none yet */
 	struct conn *on;	 /* where the replies are owed; NULL: none are */
 	unsigned owed;
-	unsigned tries;	  /* requests in a row that were asked again */
-	struct buf late;  /* answers of ours, behind the replies owed */
-	struct buf again; /* requests that are to be asked again, before what is in up.pending */
-	struct node wake; /* on svc->awake */
-	struct node wait; /* on channel->waiting */
-	enum err failed;  /* it is to be closed, for this reason */
-	enum err pin;	  /* why it kept its connection the last time */
-	bool more;	  /* what is in up.pending is the beginning of a message */
-	bool spoiled;	  /* of what was owed on a broken connection something can't be asked again */
-	bool part;	  /* of its message the first part has been sent */
-	bool leave;	  /* gives its connection back, whatever holds it */
-	bool alone;	  /* nothing more until all is answered */
-	bool last;	  /* to be closed when it has its answer */
-	bool slow;	  /* has stalled a shared connection once */
+	struct conn *stalls; /* its wire is stalled by this client; NULL: none is */
+	unsigned tries;	     /* requests in a row that were asked again */
+	struct buf soon;     /* errors in the place of replies that were owed; before all else */
+	struct buf late;     /* answers of ours, behind the replies owed */
+	size_t redo; /* bytes at the front of up.pending that are asked again: their replies come before `late` */
+	struct buf
+		redo_as; /* as what: a struct proto_request each, since what the client is in has changed meanwhile */
+	struct buf again_as; /* the same for `again` */
+	struct buf again;    /* requests that are to be asked again, before what is in up.pending */
+	struct node wake;    /* on svc->awake */
+	struct node wait;    /* on channel->waiting */
+	enum err failed;     /* it is to be closed, for this reason */
+	enum err pin;	     /* why it kept its connection the last time */
+	bool more;	     /* what is in up.pending is the beginning of a message */
+	bool spoiled;	     /* of what was owed on a broken connection something can't be asked again */
+	bool part;	     /* of its message the first part has been sent */
+	bool leave;	     /* gives its connection back, whatever holds it */
+	bool alone;	     /* nothing more until all is answered */
+	bool last;	     /* to be closed when it has its answer */
+	bool slow;	     /* has stalled a shared connection once */
 };
 
 /* A connection that several clients share, or one whose client has left before its replies came. */
@@ -322,7 +329,7 @@ void wire_on_event(struct conn *k, enum stream_event ev);
 void wire_forget(struct conn *k, const struct session *c); /* it is gone: its replies are for nobody */
 void wire_broken(struct conn *k, enum err why);		   /* tells all askers, gives the connection up */
 void wire_reauth(struct conn *k);			   /* EFFECT_REAUTH of a leased one */
-void wire_resume(struct conn *k);			   /* the stalled one takes bytes again */
+void wire_resume(struct conn *k); /* whoever stalled it takes bytes again, or is not owed any */
 /* It goes back to the pool. CLEAN becomes CLOSE where the login was lost or the beginning of something has come unasked. */
 enum release_how wire_give_back(struct conn *k, enum release_how how);
 bool wire_owes_others(const struct wire *w, const struct session *c);

@@ -346,6 +346,7 @@ static void service_flush(void *arg)
 
 		list_remove(&w->flush);
 		wire_flush(w->conn);
+		talk_run(s);
 	}
 	service_run(s);
 }

@@ -97,25 +97,30 @@ static void talk_flush(struct session *c)
 		c->talk->failed = ERR_CLIENT_GONE;
 	c->down.stalled_us = 0;
 	stream_want(c->client, stream_wants(c->client) & ~(unsigned)STREAM_WANT_WRITE);
-	if (c->talk->on && c->talk->on->wire->stalled == c)
-		wire_resume(c->talk->on);
-	else if (c->conn && c->conn->wire->stalled == c)
-		wire_resume(c->conn);
+	if (c->talk->stalls)
+		wire_resume(c->talk->stalls);
 	talk_wake(c);
 }
 
-/* Answers of ours go out when nothing that was asked before them is owed any more. */
+static void talk_deliver_all(struct session *c, struct buf *b)
+{
+	while (buf_len(b) > 0) {
+		size_t n;
+		const uint8_t *p = buf_peek(b, &n);
+
+		talk_deliver(c, p, n);
+		buf_consume(b, n);
+	}
+}
+
+/* Answers of ours go out when nothing that was asked before them is owed, or to be asked again. */
 static void talk_answer(struct session *c)
 {
 	struct talk *t = c->talk;
 
-	while (buf_len(&t->late) > 0) {
-		size_t n;
-		const uint8_t *p = buf_peek(&t->late, &n);
-
-		talk_deliver(c, p, n);
-		buf_consume(&t->late, n);
-	}
+	talk_deliver_all(c, &t->soon);
+	if (t->redo == 0 && buf_len(&t->again) == 0)
+		talk_deliver_all(c, &t->late);
 }
 
 /* ---- from the client ---- */
@@ -124,8 +129,12 @@ static bool talk_may_ask(const struct session *c)
 {
 	const struct talk *t = c->talk;
 
-	return !t->alone && !t->last && t->failed == ERR_OK && t->owed < TALK_OWED_MAX && buf_len(&t->late) == 0 &&
-	       buf_len(&t->again) == 0 && buf_len(&c->down.pending) < c->svc->opts.high_water;
+	/* One who has asked for another connection has to be without the old one first. */
+	if (t->leave && c->conn)
+		return false;
+	return !t->alone && !t->last && t->failed == ERR_OK && t->owed < TALK_OWED_MAX &&
+	       (buf_len(&t->late) == 0 || t->redo > 0) && buf_len(&t->soon) == 0 && buf_len(&t->again) == 0 &&
+	       buf_len(&c->down.pending) < c->svc->opts.high_water;
 }
 
 static bool talk_needs_own(const struct session *c, const struct proto_request *req)
@@ -193,6 +202,19 @@ static size_t talk_go_on(struct session *c, const uint8_t *p, size_t n)
 	return used;
 }
 
+/* A request that is asked again, as what it was the first time. */
+static size_t talk_redo(struct session *c, const uint8_t *p, size_t n)
+{
+	struct talk *t = c->talk;
+	struct proto_request req;
+
+	BUG_ON(buf_copy(&t->redo_as, &req, sizeof(req)) != sizeof(req));
+	if (n < req.len || !talk_pass(c, &req, p))
+		return 0;
+	buf_consume(&t->redo_as, sizeof(req));
+	return req.len;
+}
+
 /* One message. Returns how many bytes were used; 0: no more can be done now. */
 static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 {
@@ -204,6 +226,8 @@ static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 		return talk_go_on(c, p, n);
 	if (!talk_may_ask(c))
 		return 0;
+	if (t->redo > 0)
+		return talk_redo(c, p, n);
 	ask = talk_proto(c)->from_client(talk_private(c), c->svc->opts.proto_conf, c->svc->proto_pool, p, n, &req,
 					 &t->late);
 	BUG_ON(req.len > n || (req.len == 0 && (ask == PROTO_ASK_HERE || ask == PROTO_ASK_LAST)));
@@ -230,6 +254,15 @@ static size_t talk_step(struct session *c, const uint8_t *p, size_t n)
 	return req.len;
 }
 
+/* As long as little waits, more is read. */
+static void talk_want_more(struct session *c)
+{
+	if (buf_len(&c->up.pending) >= PROTO_HEAD_MAX)
+		stream_want(c->client, stream_wants(c->client) & ~(unsigned)STREAM_WANT_READ);
+	else if (c->up.state == FLOW_OPEN)
+		stream_want(c->client, stream_wants(c->client) | STREAM_WANT_READ);
+}
+
 /* All that can be done with the view; the rest is kept. */
 static void talk_process(struct session *c, const uint8_t *p, size_t n)
 {
@@ -243,6 +276,7 @@ static void talk_process(struct session *c, const uint8_t *p, size_t n)
 			break;
 		p += used;
 		n -= used;
+		t->redo -= used < t->redo ? used : t->redo;
 	}
 	if (c->conn)
 		wire_flush(c->conn);
@@ -252,10 +286,7 @@ static void talk_process(struct session *c, const uint8_t *p, size_t n)
 		n = 0;
 	if (n > 0)
 		buf_append(&c->up.pending, p, n);
-	if (buf_len(&c->up.pending) >= PROTO_HEAD_MAX)
-		stream_want(c->client, stream_wants(c->client) & ~(unsigned)STREAM_WANT_READ);
-	else if (c->up.state == FLOW_OPEN)
-		stream_want(c->client, stream_wants(c->client) | STREAM_WANT_READ);
+	talk_want_more(c);
 	if (t->last || t->failed != ERR_OK)
 		talk_wake(c);
 }
@@ -309,22 +340,30 @@ static void talk_on_client(struct session *c, enum stream_event ev)
 
 /* ---- after something has happened ---- */
 
+/* Puts all of `front` before what is in b. */
+static void talk_put_first(struct session *c, struct buf *front, struct buf *b)
+{
+	while (buf_len(b) > 0) {
+		size_t n;
+		const uint8_t *p = buf_peek(b, &n);
+
+		buf_append(front, p, n);
+		buf_consume(b, n);
+	}
+	*b = *front;
+	buf_init(front, loop_blocks(c->svc->loop));
+}
+
 /* Requests that have to be asked again go before what has not been asked yet. */
 static void talk_join(struct session *c)
 {
-	struct buf *again = &c->talk->again, *rest = &c->up.pending;
+	struct buf *again = &c->talk->again;
 
 	if (buf_len(again) == 0 || c->talk->owed > 0)
 		return;
-	while (buf_len(rest) > 0) {
-		size_t n;
-		const uint8_t *p = buf_peek(rest, &n);
-
-		buf_append(again, p, n);
-		buf_consume(rest, n);
-	}
-	*rest = *again;
-	buf_init(again, loop_blocks(c->svc->loop));
+	c->talk->redo += buf_len(again);
+	talk_put_first(c, again, &c->up.pending);
+	talk_put_first(c, &c->talk->again_as, &c->talk->redo_as);
 }
 
 /* What waits is looked at once more. */
@@ -414,7 +453,7 @@ static bool talk_is_over(const struct session *c)
 {
 	const struct talk *t = c->talk;
 
-	if (buf_len(&c->down.pending) > 0 || buf_len(&t->late) > 0)
+	if (buf_len(&c->down.pending) > 0 || buf_len(&t->soon) > 0 || buf_len(&t->late) > 0)
 		return false;
 	if (t->last)
 		return t->owed == 0;
@@ -480,38 +519,60 @@ static const char *talk_words(const struct service *s, enum err why)
 	return NULL;
 }
 
-static void talk_fail(struct session *c, enum err why)
+static void talk_fail(struct session *c, enum err why, struct buf *out)
 {
-	talk_proto(c)->fail(talk_private(c), why, talk_words(c->svc, why), &c->talk->late);
+	talk_proto(c)->fail(talk_private(c), why, talk_words(c->svc, why), out);
+}
+
+/* Those that were to be asked again, which come before answers that are there already. Returns how many bytes. */
+static size_t talk_refuse_redo(struct session *c, uint8_t **p, size_t n, enum err why)
+{
+	struct talk *t = c->talk;
+	struct proto_request req;
+	size_t used = 0;
+
+	while (t->redo > 0 && buf_copy(&t->redo_as, &req, sizeof(req)) == sizeof(req) && req.len <= n - used) {
+		if (!(req.flags & PROTO_REQUEST_MUTE))
+			talk_fail(c, why, &t->soon);
+		buf_consume(&t->redo_as, sizeof(req));
+		t->redo -= req.len;
+		used += req.len;
+	}
+	*p += used;
+	return used;
 }
 
 /* No connection is to be had: every request that waits gets that for an answer. */
 void talk_refused(struct session *c, enum err why)
 {
+	struct talk *t = c->talk;
 	uint8_t *p = loop_scratch(c->svc->loop);
 	size_t n;
 
 	talk_join(c);
+	/* Of what was asked before it some is still owed, and its error must not overtake that. */
+	if (t->redo > 0 && t->owed > 0)
+		t->failed = why;
 	n = buf_copy(&c->up.pending, p, LOOP_SCRATCH_BYTES);
 	buf_consume(&c->up.pending, n);
-	while (n > 0 && !c->talk->last) {
+	n -= talk_refuse_redo(c, &p, n, why);
+	while (n > 0 && !t->last) {
 		struct proto_request req = {0};
 		enum proto_ask ask = talk_proto(c)->from_client(talk_private(c), c->svc->opts.proto_conf,
-								c->svc->proto_pool, p, n, &req, &c->talk->late);
+								c->svc->proto_pool, p, n, &req, &t->late);
 
 		if (ask == PROTO_ASK_MORE)
 			break;
 		if (ask == PROTO_ASK_PASS && !(req.flags & PROTO_REQUEST_MUTE))
-			talk_fail(c, why);
+			talk_fail(c, why, &t->late);
 		if (ask == PROTO_ASK_LAST || !(ask == PROTO_ASK_HERE || req.whole) || req.len == 0)
-			c->talk->last = true;
+			t->last = true;
 		p += req.len;
 		n -= req.len;
 	}
-	if (n > 0 && !c->talk->last)
+	if (n > 0 && !t->last)
 		buf_append(&c->up.pending, p, n);
-	if (buf_len(&c->up.pending) < PROTO_HEAD_MAX && c->up.state == FLOW_OPEN)
-		stream_want(c->client, stream_wants(c->client) | STREAM_WANT_READ);
+	talk_want_more(c);
 	talk_wake(c);
 	talk_run(c->svc);
 }
@@ -523,7 +584,7 @@ void talk_lost(struct session *c, bool answer, enum err why)
 	if (--t->owed == 0)
 		t->on = NULL;
 	if (t->spoiled && answer && buf_len(&t->again) == 0)
-		talk_fail(c, why);
+		talk_fail(c, why, &t->soon);
 	else if (t->spoiled && buf_len(&t->again) > 0)
 		t->failed = ERR_UPSTREAM_GONE; /* what came before it was to be asked again */
 	if (t->part)
@@ -546,8 +607,11 @@ static void talk_begin(struct session *c)
 
 	c->talk = t;
 	t->session = c;
+	buf_init(&t->soon, loop_blocks(c->svc->loop));
 	buf_init(&t->late, loop_blocks(c->svc->loop));
 	buf_init(&t->again, loop_blocks(c->svc->loop));
+	buf_init(&t->redo_as, loop_blocks(c->svc->loop));
+	buf_init(&t->again_as, loop_blocks(c->svc->loop));
 	if (stream_peer_uid(c->client, &uid, &pid) == ERR_OK)
 		who = uid;
 	talk_proto(c)->greet(talk_private(c), c->svc->opts.proto_conf, c->svc->proto_pool, c->id, who, &t->late);
@@ -576,12 +640,17 @@ static enum release_how talk_end(struct session *c, enum release_how how, enum e
 	}
 	if (t->on)
 		wire_forget(t->on, c);
+	if (t->stalls)
+		wire_resume(t->stalls);
 	if (list_is_on(&t->wake))
 		list_remove(&t->wake);
 	if (talk_proto(c)->client_end)
 		talk_proto(c)->client_end(talk_private(c));
+	buf_clear(&t->soon);
 	buf_clear(&t->late);
 	buf_clear(&t->again);
+	buf_clear(&t->redo_as);
+	buf_clear(&t->again_as);
 	return how;
 }
 

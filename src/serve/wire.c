@@ -145,6 +145,7 @@ void wire_send(struct conn *k, struct session *c, const struct proto_request *re
 				  .tag = req->tag,
 				  .kept = keep ? (uint32_t)req->len : 0,
 				  .kind = req->flags & PROTO_REQUEST_MUTE ? OWED_MUTE : OWED_REPLY,
+				  .flags = (uint8_t)req->flags,
 				  .again = keep && req->flags & PROTO_REQUEST_AGAIN});
 	if (keep)
 		buf_append(&w->kept, p, req->len);
@@ -217,9 +218,19 @@ static enum err wire_write(struct conn *k)
 	return e == ERR_OK ? wire_write_buf(k, &w->out) : e;
 }
 
+/* There is room again: whoever had to wait for it may go on. */
+static void wire_has_room(struct conn *k)
+{
+	if (k->session)
+		talk_wake(k->session);
+	else if (k->channel)
+		channel_wake(k->channel);
+}
+
 void wire_flush(struct conn *k)
 {
 	struct wire *w = k->wire;
+	bool full = buf_len(&w->out) >= k->svc->opts.high_water;
 	enum err e = wire_write(k);
 
 	if (e != ERR_OK && e != ERR_AGAIN) {
@@ -235,6 +246,8 @@ void wire_flush(struct conn *k)
 		stream_want(k->stream, stream_wants(k->stream) | STREAM_WANT_WRITE);
 	else
 		stream_want(k->stream, stream_wants(k->stream) & ~(unsigned)STREAM_WANT_WRITE);
+	if (full && buf_len(&w->out) < k->svc->opts.high_water)
+		wire_has_room(k);
 }
 
 void wire_flush_later(struct conn *k)
@@ -249,8 +262,10 @@ void wire_flush_later(struct conn *k)
 void wire_reauth(struct conn *k)
 {
 	k->wire->login_wanted = true;
-	if (buf_len(&k->wire->out) == 0 && !k->wire->run)
-		wire_flush(k);
+	if (buf_len(&k->wire->out) > 0 || k->wire->run)
+		return;
+	wire_flush(k);
+	talk_run(k->svc);
 }
 
 /* ---- in ---- */
@@ -262,6 +277,20 @@ struct delivery {
 	size_t n;
 };
 
+/* Nothing more is read for c, so that little has to be kept. A client may stall one wire, and be the one who stalls it, as it is
+ * owed replies by one only. */
+static void wire_stall(struct conn *k, struct session *c)
+{
+	if (k->wire->stalled == c)
+		return;
+	if (c->talk->stalls)
+		wire_resume(c->talk->stalls);
+	if (k->wire->stalled)
+		k->wire->stalled->talk->stalls = NULL;
+	k->wire->stalled = c;
+	c->talk->stalls = k;
+}
+
 static void wire_hand_over(struct conn *k, struct delivery *d)
 {
 	struct session *c = d->to;
@@ -272,7 +301,7 @@ static void wire_hand_over(struct conn *k, struct delivery *d)
 	talk_deliver(c, d->p, d->n);
 	/* One that has all its replies may take its time. */
 	if (buf_len(&c->down.pending) >= k->svc->opts.high_water / 2 && (c->talk->on == k || k->session == c))
-		k->wire->stalled = c;
+		wire_stall(k, c);
 }
 
 static void wire_deliver(struct conn *k, struct delivery *d, struct session *to, const uint8_t *p, size_t n)
@@ -337,9 +366,14 @@ static void wire_done(struct conn *k)
 /* Takes the request's bytes back from what was kept. */
 static void wire_take_back(struct wire *w, struct owed *o)
 {
+	struct proto_request as = {.len = o->kept, .whole = true, .flags = o->flags, .tag = o->tag};
 	struct talk *t = o->asker->talk;
 	uint8_t part[512];
 
+	/* What changes a state can't be said after what was answered here with that state in mind. */
+	if (o->flags & PROTO_REQUEST_OWN && buf_len(&t->late) > 0)
+		t->failed = ERR_UPSTREAM_GONE;
+	buf_append(&t->again_as, &as, sizeof(as));
 	for (size_t left = o->kept, n; left > 0; left -= n) {
 		n = buf_copy(&w->kept, part, left < sizeof(part) ? left : sizeof(part));
 		buf_append(&t->again, part, n);
@@ -477,13 +511,16 @@ enum release_how wire_give_back(struct conn *k, enum release_how how)
 	struct wire *w = k->wire;
 	bool lost = w->not_run || buf_len(&w->in) > 0;
 
-	w->stalled = NULL;
+	wire_resume(k);
 	w->not_run = w->login_wanted = false;
 	return lost && how == RELEASE_CLEAN ? RELEASE_CLOSE : how;
 }
 
 void wire_resume(struct conn *k)
 {
+	if (!k->wire->stalled)
+		return;
+	k->wire->stalled->talk->stalls = NULL;
 	k->wire->stalled = NULL;
 	stream_want(k->stream, stream_wants(k->stream) | STREAM_WANT_READ);
 	if (k->session)
@@ -509,8 +546,6 @@ void wire_forget(struct conn *k, const struct session *c)
 			wire_at(w, i)->asker = NULL;
 	if (w->sending == c)
 		w->sending = NULL;
-	if (w->stalled == c)
-		wire_resume(k);
 }
 
 /* Whether nothing of all that is owed to an asker was of consequence: talk->failed marks those for whom it was. */
