@@ -135,6 +135,14 @@ class AclRedis:
         """Sets users' only passwords, at once for all of them."""
         self.admin_all(*[["ACL", "SETUSER", u, "on", "resetpass", ">" + p] + list(self.RIGHTS) for u, p in passwords.items()])
 
+    def revoke(self, **passwords):
+        """The users' old passwords are void at once and their connections cut. Returns when those are closed, which the server
+        does a little later: what was sent in between is lost."""
+        old = {c["id"] for c in self.clients() if c["user"] in passwords}
+        self.admin_all(*[r for u, p in passwords.items() for r in (
+            ["ACL", "DELUSER", u], ["ACL", "SETUSER", u, "on", ">" + p] + list(self.RIGHTS))])
+        poll(lambda: not old & {c["id"] for c in self.clients()}, 5, "all to be cut")
+
     def clients(self):
         """Connections but the admin's own: dicts of CLIENT LIST."""
         text = self.admin("CLIENT", "LIST").decode()

@@ -114,11 +114,8 @@ class Revoked(Rotator):
     def rotate(self, n, loads):
         for l in loads:
             l.hold()
-        old = {c["id"] for c in self.srv.clients()}
         self.cred.write("app", self.password(n))
-        self.srv.admin_all(["ACL", "DELUSER", "app"],
-                           ["ACL", "SETUSER", "app", "on", ">" + self.password(n)] + list(AclRedis.RIGHTS))
-        poll(lambda: not [c for c in self.srv.clients() if c["id"] in old], 5, "all to be cut")
+        self.srv.revoke(app=self.password(n))
         for l in loads:
             l.go()
 
@@ -693,8 +690,7 @@ def test_storm(rig):
         load.hold(60)
         for u, s in sources.items():
             s.do(CredFile.text(u, "p%d" % n))
-        srv.admin_all(*[c for u in names for c in (
-            ["ACL", "DELUSER", u], ["ACL", "SETUSER", u, "on", ">p%d" % n] + list(AclRedis.RIGHTS))])
+        srv.revoke(**{u: "p%d" % n for u in names})
         load.go()
         load.running(clients, 60)
     took = time.monotonic() - t
