@@ -25,7 +25,7 @@ class Up:
         self.rig, self.mode = rig, mode
         self.srv = srv or AclRedis(rig, {"app": "pw"}, "--enable-debug-command", "yes", *args)
         self.cred = CredFile(rig, "app", "pw")
-        self.d = three(rig, self.srv, self.cred.conf(), modes=(mode,), **keys)
+        self.d = three(rig, self.srv, self.cred.conf(debounce="1ms"), modes=(mode,), **keys)
         self.port = self.d.at[mode]
 
     def client(self, **kw):
@@ -785,7 +785,7 @@ def bad(rig):
 
 
 def in_front(rig, bad, mode, **keys):
-    d = three(rig, bad, CredFile(rig, "app", "pw").conf(), modes=(mode,), **keys)
+    d = three(rig, bad, CredFile(rig, "app", "pw").conf(debounce="1ms"), modes=(mode,), **keys)
     return d, d.at[mode]
 
 

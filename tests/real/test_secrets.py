@@ -92,6 +92,10 @@ class Everything:
                                          {"name": "stream", "source": "stream", "argv": [program]}],
                             log={"level": "debug"}, notify=False)
         self.say_stream(0)
+        # Its connection is never given back, and logs in anew between two requests.
+        self.held = rig.client(self.at["file"])
+        assert self.held.ask(resp("AUTH", "ann", secret("client"))) == b"+OK\r\n"
+        self.held.ping()
 
     def keep(self, name, text):
         path = self.rig.path(name)
@@ -113,7 +117,8 @@ class Everything:
         self.say(n)
         self.say_stream(n)
         assert self.d.ctl("refresh", "command")[0] == 0
-        poll(lambda: self.srv.logins() - logins >= 6, 5, "new logins")
+        poll(lambda: self.srv.logins() - logins >= 7, 5, "new logins")
+        self.held.ping()
 
     def traffic(self):
         for n in self.names:
