@@ -110,7 +110,8 @@ class AclRedis:
         who = ["--user", self.ADMIN, "on", ">keeper-pw"] + list(self.RIGHTS) + ["--user", "default", "off"]
         for name, password in (users or {}).items():
             who += ["--user", name, "on", ">" + password] + list(self.RIGHTS)
-        self.srv = rig.redis("--bind", *hosts, *who, *args, **kw)
+        # --hz: it looks a hundred times a second whether it is to end.
+        self.srv = rig.redis("--bind", *hosts, "--hz", "100", *who, *args, **kw)
         self.port, self.pid, self.sock = self.srv.port, self.srv.pid, self.srv.sock
         self.lock = threading.Lock()
         self._admin = None

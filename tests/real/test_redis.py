@@ -1001,7 +1001,7 @@ def test_a_slow_reader_does_not_slow_200_others(rig):
     port = d.at["request"]
     srv.admin("SETRANGE", "big", (64 << 20) - 1, "x")
 
-    def p99(seconds=3):
+    def p99(seconds=2):
         r = spotless(Load(rig, port, "-c", 200, "-p", 1, "-i", 20, seconds=seconds).report())
         assert r["served"] == 200
         return r["latency_us"]["p99"]
