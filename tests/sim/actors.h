@@ -16,6 +16,8 @@
 #include "net.h"
 
 struct vault;
+struct resp_client;
+struct resp_manners;
 
 /* Bytes in a row, grown as needed; taken from the front. */
 struct bytes {
@@ -56,6 +58,7 @@ struct server_actor {
 	int64_t reply_min_us, reply_max_us;
 	int64_t flap_us; /* dies and comes back this often; 0: no */
 	/* what it expects */
+	const struct resp_manners *resp; /* NULL: speaks in lines */
 	bool greets, wants_login;
 	const struct vault *vault;
 	uint64_t accepts; /* set of its passwords */
@@ -118,6 +121,7 @@ struct client_actor {
 	bool shut, seen_greeting, at_line_start;
 	char odd; /* in a line it did not ask for: its first byte */
 	struct bytes out, expect;
+	struct resp_client *resp; /* NULL: speaks in lines */
 	int64_t opened_us, first_reply_us;
 	/* in all */
 	uint64_t sessions, served, failed, refused; /* failed: without having meant to leave early */

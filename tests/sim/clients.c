@@ -5,6 +5,7 @@
 
 #include "actors.h"
 #include "base/mem.h"
+#include "resp_actors.h"
 
 static void client_changed(struct sock *s, void *arg);
 static void client_timer(struct event *e);
@@ -42,13 +43,16 @@ void client_actor_free(struct client_actor **pc)
 	if (!c)
 		return;
 	client_drop(c, false);
+	resp_client_end(c);
+	mem_free(c->resp);
 	mem_free(c);
 }
 
 /* The connection is over. Served: every request was answered in full. */
 static void client_over(struct client_actor *c, bool reset)
 {
-	bool served = c->sent == c->plan.requests && c->answered == c->sent && c->phase == CLIENT_IN;
+	bool served = c->sent == c->plan.requests && c->answered == c->sent && c->phase == CLIENT_IN &&
+		      !(c->resp && c->resp->errors > 0);
 
 	trace(TR_CLIENT, c->id, served ? 2 : 3, c->answered);
 	if (served) {
@@ -60,6 +64,7 @@ static void client_over(struct client_actor *c, bool reset)
 	} else if (c->plan.habit != HABIT_LEAVE && c->plan.habit != HABIT_RESET && c->plan.habit != HABIT_DEAF &&
 		   c->plan.habit != HABIT_SILENT) {
 		c->failed++;
+		trace(TR_CLIENT, c->id, 4, c->answered);
 	}
 	client_drop(c, reset);
 	c->phase = CLIENT_OUT;
@@ -123,7 +128,10 @@ static void client_send(struct client_actor *c)
 	if (!sock_connected(c->sock) || c->shut || c->plan.habit == HABIT_SILENT)
 		return;
 	while (c->sent < c->plan.requests && c->sent - c->answered < c->plan.pipeline)
-		client_compose(c);
+		if (c->resp)
+			resp_client_compose(c);
+		else
+			client_compose(c);
 	client_flush(c);
 }
 
@@ -177,6 +185,10 @@ static size_t client_match(struct client_actor *c, const uint8_t *p, size_t n)
 
 static void client_take(struct client_actor *c, const uint8_t *p, size_t n)
 {
+	if (c->resp) {
+		resp_client_take(c, p, n);
+		return;
+	}
 	while (n > 0) {
 		size_t k;
 
@@ -295,6 +307,8 @@ void client_actor_connect(struct client_actor *c)
 	c->opened_us = world.now_us;
 	c->first_reply_us = 0;
 	c->phase = CLIENT_IN;
+	if (c->resp)
+		resp_client_begin(c);
 	trace(TR_CLIENT, c->id, 0, c->plan.habit);
 	c->sock = sock_connect(&c->to, &c->from, client_changed, c);
 	if (c->plan.leave_us > 0)

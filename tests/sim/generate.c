@@ -138,6 +138,28 @@ static void draw_rotation(struct sim_pool *p)
 	o->refresh_max_attempts = (int)world_range(0, 4);
 }
 
+/* ---- Redis ---- */
+
+static void draw_redis(struct sim_pool *p)
+{
+	p->redis = true;
+	p->greets = false;
+	p->reuse = REUSE_RULE_SCRIPT;
+	p->opts.lease_on = LEASE_ON_FIRST_BYTE;
+	p->opts.mode = (enum service_mode)world_below(3);
+	p->opts.multiplex = (int)world_range(0, 3);
+	p->spice = one_in(3) ? 0 : (unsigned)world_range(50, 600);
+	p->manners.block_max_us = world_range(1, 30 * MS);
+	if (run.calm)
+		return;
+	if (one_in(3))
+		p->manners.forgets = (unsigned)world_range(1, 60);
+	if (one_in(4))
+		p->manners.loading = (unsigned)world_range(1, 60);
+	if (one_in(4))
+		p->manners.readonly = (unsigned)world_range(1, 60);
+}
+
 static void draw_pool(unsigned loop, int min_idle_room)
 {
 	struct sim_pool *p = run_add_pool(loop);
@@ -145,6 +167,8 @@ static void draw_pool(unsigned loop, int min_idle_room)
 
 	draw_pool_options(p);
 	draw_rotation(p);
+	if (one_in(2))
+		draw_redis(p);
 	if (p->opts.pool.max_total > 0 && min_idle_room >= p->opts.pool.max_total)
 		min_idle_room = p->opts.pool.max_total - 1;
 	for (size_t i = 0; i < n; i++) {
@@ -152,6 +176,8 @@ static void draw_pool(unsigned loop, int min_idle_room)
 		struct sim_server *s = pool_server(p, by_name ? 1 + world_below(RUN_HOSTS) : 1, by_name);
 
 		draw_server_options(server_options(s), min_idle_room / (int)n);
+		if (p->redis) /* where every request is a lease, a rate is a limit of requests */
+			server_options(s)->max_rps = 0;
 		for (size_t h = 0; h < s->n_hosts; h++) {
 			s->hosts[h]->port->cap_min = 256;
 			s->hosts[h]->port->cap_max = one_in(2) ? 1024 : 16384;
@@ -170,6 +196,10 @@ static struct client_plan draw_plan(const struct sim_pool *p)
 
 	if (one_in(3))
 		plan.pipeline = 1 + (unsigned)world_below(4);
+	if (p->redis)
+		plan.requests = 1 + (unsigned)world_below(one_in(3) ? 30 : 8);
+	if (p->redis && one_in(3))
+		plan.pipeline = 1 + (unsigned)world_below(12);
 	if (one_in(60))
 		plan.payload_max = 30000;
 	if (one_in(4))
@@ -178,7 +208,8 @@ static struct client_plan draw_plan(const struct sim_pool *p)
 		return plan;
 	plan.habit = (enum client_habit)world_below(HABITS);
 	/* Who leaves an answer behind does so with a reset, where only silence says that a connection is clean. */
-	if (p->reuse == REUSE_RULE_QUIET && (plan.habit == HABIT_LEAVE || plan.habit == HABIT_HALF_CLOSE))
+	if (!p->redis && p->reuse == REUSE_RULE_QUIET &&
+	    (plan.habit == HABIT_LEAVE || plan.habit == HABIT_HALF_CLOSE))
 		plan.habit = HABIT_RESET;
 	if (plan.habit == HABIT_LEAVE || plan.habit == HABIT_RESET)
 		plan.leave_us = one_in(2) ? world_range(1, 2 * MS) : world_range(1, 100 * MS);

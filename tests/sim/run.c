@@ -64,6 +64,7 @@ void run_begin(size_t n_loops, int budget_max, int max_clients)
 	run.limit = client_limit_new(max_clients);
 	run.control = loop_new_seeded(RUN_LOOPS + 1);
 	vaults_begin();
+	ran_begin();
 	vault_start(vault_new(CRED_STATIC));
 	shadow_begin();
 	world.describe = run_describe;
@@ -227,6 +228,19 @@ static void pool_make_credential(struct sim_pool *p)
 	o->has_credential = true;
 }
 
+static void pool_make_redis_conf(struct sim_pool *p)
+{
+	const struct redis_conf c = {.dedicated = p->opts.mode == SERVICE_SESSION};
+	const char *bad;
+
+	p->login = p->vault != NULL;
+	p->opts.proto = &proto_redis;
+	p->conf = redis_conf_new(&c, &bad);
+	p->opts.proto_conf = p->conf;
+	p->opts.pool.has_health_check = true;
+	pool_make_credential(p);
+}
+
 static void pool_make_conf(struct sim_pool *p)
 {
 	static const struct script_step ping = {.send = "PING\n", .expect = "+PONG"};
@@ -260,11 +274,15 @@ void pool_start(struct sim_pool *p)
 	struct loop *l = run.loops[p->loop];
 	const char *why = NULL;
 
-	pool_make_conf(p);
+	if (p->redis)
+		pool_make_redis_conf(p);
+	else
+		pool_make_conf(p);
 	for (size_t i = 0; i < p->n_servers; i++) {
 		for (size_t k = 0; k < p->servers[i].n_hosts; k++) {
 			struct server_actor *a = p->servers[i].hosts[k];
 
+			a->resp = p->redis ? &p->manners : NULL;
 			a->greets = p->greets;
 			a->wants_login = p->login;
 			a->vault = p->vault;
@@ -342,6 +360,10 @@ struct client_actor *run_client(struct sim_pool *p, const struct client_plan *pl
 	c = client_actor_new((unsigned)run.n_clients + 1, &p->listener.addr);
 	c->plan = *plan;
 	c->greeted_server = p->greets && !p->login;
+	if (p->redis) {
+		c->resp = NEW(struct resp_client);
+		c->resp->spice = p->spice;
+	}
 	c->greets_always = c->greeted_server && p->reuse == REUSE_RULE_NEVER;
 	run.client_pool[run.n_clients] = p;
 	run.clients[run.n_clients++] = c;
@@ -390,10 +412,38 @@ void run_heal(void)
 			for (size_t h = 0; h < s->n_hosts; h++)
 				s->name->host[s->name->n++] = s->hosts[h]->host;
 		}
+		p->manners = (struct resp_manners){.block_max_us = 10 * MS};
 		pool_drain_over(p);
 	}
 	for (size_t i = 0; i < run.n_vaults; i++)
 		vault_heal(&run.vaults[i]);
+}
+
+static bool all_are_answered(const void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < run.n_clients; i++)
+		if (run.clients[i]->resp && run.clients[i]->phase == CLIENT_IN)
+			return false;
+	return true;
+}
+
+/* What was asked before all faults ended is answered, or its client is closed: nobody is forgotten. */
+static void run_answer_all(void)
+{
+	for (size_t i = 0; i < run.n_clients; i++)
+		if (run.clients[i]->phase == CLIENT_OUT)
+			event_stop(&run.clients[i]->timer);
+	if (run_wait(all_are_answered, NULL, SERVE_ALL_US))
+		return;
+	for (size_t i = 0; i < run.n_clients; i++)
+		if (run.clients[i]->resp && run.clients[i]->phase == CLIENT_IN)
+			resp_client_describe(run.clients[i], stderr),
+				world_fail("LIVE-6",
+					   "client %u (C%" PRIu64
+					   ") of pool %u is neither answered nor closed, %u of %u",
+					   run.clients[i]->id, run.clients[i]->conn_id, run.client_pool[i]->index,
+					   run.clients[i]->answered, run.clients[i]->sent);
 }
 
 /* Proves: CRED-1 */
@@ -409,6 +459,7 @@ static void check_rotated(void)
  */
 void run_serve_all(void)
 {
+	run_answer_all();
 	for (size_t i = 0; i < run.n_clients; i++) {
 		struct client_actor *c = run.clients[i];
 		struct client_plan plan = {
@@ -418,6 +469,8 @@ void run_serve_all(void)
 			continue;
 		client_actor_quit(c, true);
 		c->plan = plan;
+		if (c->resp)
+			c->resp->spice = 0;
 		c->phase = CLIENT_OUT;
 		c->ended = client_try_again;
 		client_actor_connect_at(c, world.now_us + world_range(1, 20 * MS));
@@ -499,7 +552,10 @@ static void pool_free_all(struct sim_pool *p)
 {
 	service_free(&p->svc);
 	mailbox_free(&p->mailbox);
-	tcp_conf_free(&p->conf);
+	if (p->redis)
+		redis_conf_free(&p->conf);
+	else
+		tcp_conf_free(&p->conf);
 	for (int i = 0; i < 3; i++)
 		script_free(&p->scripts[i]);
 }
@@ -519,6 +575,7 @@ void run_end(void)
 	}
 	check_nothing_left(run.control);
 	vaults_free();
+	ran_end();
 	budget_free(&run.budget);
 	client_limit_free(&run.limit);
 	for (size_t i = 0; i < run.n_clients; i++)

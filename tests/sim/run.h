@@ -13,7 +13,9 @@
 #include "io/mailbox.h"
 #include "io/resolve.h"
 #include "names.h"
+#include "proto/redis/redis.h"
 #include "proto/tcp.h"
+#include "resp_actors.h"
 #include "serve/service.h"
 #include "shadow.h"
 #include "vault.h"
@@ -48,6 +50,9 @@ struct sim_pool {
 	struct service_listener listener;
 	struct sim_server servers[RUN_SERVERS];
 	size_t n_servers;
+	bool redis; /* speaks RESP; else in lines */
+	struct resp_manners manners;
+	unsigned spice; /* of its clients */
 	bool login, greets;
 	struct vault *vault;	      /* NULL: no credential */
 	enum cred_change cred_change; /* what it comes to with this protocol */

@@ -6,6 +6,7 @@
 
 #include "actors.h"
 #include "base/mem.h"
+#include "resp_actors.h"
 #include "vault.h"
 
 #define LINE_MAX_BYTES 65536
@@ -27,6 +28,7 @@ struct server_session {
 	uint64_t first_client, last_client;
 	bool checked_since; /* a PING was answered after last_client's last request */
 	uint64_t serial;
+	struct resp_conn resp;
 };
 
 static void session_work(struct event *e);
@@ -67,6 +69,7 @@ static void session_new(struct server_actor *a)
 	s->fate_at = world_below(3) == 0 ? 0 : world_below(200);
 	s->logged_in = !a->wants_login;
 	s->serial = ++a->accepted;
+	resp_conn_init(&s->resp, a->wants_login);
 	if (a->first_accept_us == 0)
 		a->first_accept_us = world.now_us;
 	list_push_back(&a->sessions, &s->node);
@@ -120,7 +123,8 @@ static void session_add_odd(struct server_session *s)
 	char text[32];
 	int n = snprintf(text, sizeof(text), "!%" PRIu64 "\n", s->serial);
 
-	if (s->odd_sent)
+	/* In RESP it would be taken for the answer to what may be on its way. */
+	if (s->odd_sent || s->actor->resp)
 		return;
 	s->odd_sent = true;
 	bytes_add(&s->out, text, (size_t)n);
@@ -186,12 +190,78 @@ static void session_line(struct server_session *s, const uint8_t *line, size_t n
 	}
 }
 
+/* ---- RESP ---- */
+
+static enum resp_login session_resp_login(void *arg, const char *login, size_t n)
+{
+	struct server_session *s = arg;
+	struct server_actor *a = s->actor;
+	unsigned password = vault_password_of(a->vault, login, n);
+
+	PROMISE(password > 0, "CRED-10", "a login arrives damaged, or with the credential of somebody else");
+	a->logins++;
+	trace(TR_SERVER, a->port->id, 6, password);
+	if (world_chance(a->deny_chance) || !(a->accepts >> password & 1)) {
+		a->denied++;
+		return RESP_LOGIN_DENIED;
+	}
+	s->logged_in = true;
+	s->password = password;
+	sock_set_mark(s->sock, password);
+	return RESP_LOGIN_OK;
+}
+
+/* Subscribers hear of it, after what they are owed. */
+static void session_published(void *arg)
+{
+	struct server_session *from = arg;
+
+	list_each(&from->actor->sessions, n) {
+		struct server_session *s = container_of(n, struct server_session, node);
+
+		if (!s->resp.subscribed || s->resp.blocked_us != 0)
+			continue;
+		resp_conn_push(&s->resp, &s->out);
+		event_sooner(&s->work, world.now_us + 1);
+	}
+}
+
+static bool session_resp_one(struct server_session *s)
+{
+	const struct resp_world w = {.manners = s->actor->resp,
+				     .wants_login = s->actor->wants_login,
+				     .login = session_resp_login,
+				     .published = session_published,
+				     .arg = s};
+	struct resp_arg args[RESP_ARGS_MAX];
+	size_t have = bytes_len(&s->in), argc = 0, len = 0;
+
+	if (s->resp.blocked_us > world.now_us)
+		return false;
+	if (s->resp.blocked_us != 0)
+		resp_conn_unblock(&s->resp, have, &s->out);
+	if (have > s->scanned)
+		len = resp_parse(bytes_at(&s->in), have, args, &argc);
+	if (len == 0) {
+		s->scanned = have;
+		return false;
+	}
+	s->actor->requests++;
+	resp_conn_do(&s->resp, &w, args, argc, &s->out);
+	bytes_take(&s->in, len);
+	s->resp.behind -= s->resp.behind < len ? s->resp.behind : len;
+	s->scanned = 0;
+	return true;
+}
+
 /* Answers the first whole line, if there is one. */
 static bool session_answer_one(struct server_session *s)
 {
 	const uint8_t *p = bytes_at(&s->in), *nl;
 	size_t have = bytes_len(&s->in);
 
+	if (s->actor->resp)
+		return session_resp_one(s);
 	nl = have > s->scanned ? memchr(p + s->scanned, '\n', have - s->scanned) : NULL;
 	if (!nl) {
 		s->scanned = have;
@@ -259,7 +329,9 @@ static void session_work(struct event *e)
 	}
 	if (s->fate == FATE_STALL && s->sent >= s->fate_at)
 		s->stalled = true;
-	if (bytes_len(&s->in) > s->scanned)
+	if (s->resp.blocked_us > world.now_us)
+		event_sooner(&s->work, s->resp.blocked_us);
+	else if (bytes_len(&s->in) > s->scanned || s->resp.blocked_us != 0)
 		event_sooner(&s->work, world.now_us + world_range(a->reply_min_us, a->reply_max_us));
 	else if (s->end_of_input && bytes_len(&s->out) == 0)
 		session_free(s, false);

@@ -286,7 +286,7 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 	v->leases++;
 	s->granted++;
 	/* What a new connection says unasked is its greeting, and its first client's; so is its end, if it comes at once. */
-	greeting = v->leases == 1 && !sp->login && !v->checked;
+	greeting = v->leases == 1 && !sp->login && !sp->redis && !v->checked;
 	if (sock_unread(st->sock) > 0)
 		st->stale = greeting ? ERR_OK : ERR_DIRTY;
 	else if (sock_peek(st->sock) != ERR_AGAIN)
@@ -324,7 +324,8 @@ static void saw_refuse(struct sim_pool *sp, const struct lease *l, enum err why)
 	if (t > 0)
 		PROMISE(waited <= t + more + shadow_late_us(sp), "POOL-11",
 			"a lease with a timeout of %" PRId64 " us is refused after %" PRId64, t, waited);
-	if (waited < t && (why == ERR_DENIED || why == ERR_NO_CREDENTIAL) && sp->opts.pool.lease_wait == LEASE_BLOCK)
+	if (waited < t && (why == ERR_DENIED || why == ERR_NO_CREDENTIAL || why == ERR_EXPIRED) &&
+	    sp->opts.pool.lease_wait == LEASE_BLOCK)
 		shadow_check_denied(sp, s->no_newer - was.no_newer);
 	else if (sp->opts.pool.lease_wait == LEASE_BLOCK && t > 0 && why != ERR_DRAINING && why != ERR_SHUTDOWN)
 		PROMISE(waited >= t, "POOL-11", "a lease with a timeout of %" PRId64 " us is refused after %" PRId64,
@@ -379,7 +380,7 @@ bool __wrap_pool_effect(struct pool *p, struct effect *e)
  * will say so. */
 void shadow_up_settled(struct up_shadow *v, const struct upstream *u)
 {
-	if (u->state == UP_IDLE || u->state == UP_LEASED || u->state == UP_PROBING)
+	if (u->state == UP_IDLE || u->state == UP_LEASED || u->state == UP_PROBING || u->state == UP_REAUTH)
 		v->state = UP_IDLE;
 }
 

@@ -22,6 +22,7 @@ struct up_shadow {
 	int64_t created_us, used_us;
 	uint64_t leases;
 	bool checked;
+	int64_t begun_us;	      /* the login under way */
 	uint64_t gen, try_gen;	      /* logged in with; login under way with; 0: none */
 	bool reauth, canary, counted; /* ... which is a second one; the one with an unproven credential */
 	struct stream *stream;
@@ -42,6 +43,7 @@ struct server_shadow {
 	/* credentials */
 	uint64_t proven;    /* the newest generation that is known to work; 0: none is */
 	int64_t refused_us; /* since when the pool's newest is known not to; 0: it is not */
+	bool cooled;	    /* a login with it was no success, for whatever reason */
 	unsigned tries;	    /* logins with it since then */
 	int sockets;	    /* that exist now */
 	int sockets_most;
@@ -81,6 +83,7 @@ int64_t shadow_backoff_steps(const struct backoff_opts *o, int64_t since_us);
 
 /* shadow_login.c */
 void shadow_login_begins(struct sim_pool *sp, struct up_shadow *v, uint64_t gen);
+void shadow_notice_timeouts(struct sim_pool *sp);
 void shadow_login_ended(struct sim_pool *sp, struct up_shadow *v, enum err e);
 void shadow_check_login(const struct sim_pool *sp, const struct up_shadow *v); /* it is lent */
 void shadow_check_denied(const struct sim_pool *sp, uint64_t seen);

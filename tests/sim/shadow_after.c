@@ -90,7 +90,7 @@ static bool login_possible(const struct sim_pool *sp, size_t i, const struct ser
 		return false;
 	if (s->proven != 0 && vault_expires_us(sp->vault, s->proven) > world.now_us)
 		return v->up;
-	return s->refused_us == 0 && vault_expires_us(sp->vault, sp->shadow.gen) > world.now_us;
+	return s->refused_us == 0 && !s->cooled && vault_expires_us(sp->vault, sp->shadow.gen) > world.now_us;
 }
 
 /* Whether a dial could be started now and none is under way: nothing is in the way of whoever waits. */
@@ -190,6 +190,7 @@ static void check_pool(struct sim_pool *sp)
 	int64_t due = pool_next_us(p);
 
 	service_audit(sp->svc);
+	shadow_notice_timeouts(sp);
 	check_counts(sp, p);
 	check_not_stale(sp);
 	check_no_waste(sp, p);

@@ -28,6 +28,20 @@ static void check_concurrency(const struct sim_pool *sp, const struct up_shadow 
 		max);
 }
 
+/* A second login on a connection in use that took too long: the pool gives it up without a call. */
+void shadow_notice_timeouts(struct sim_pool *sp)
+{
+	for (size_t i = 0; i < sp->shadow.n_ups; i++) {
+		struct up_shadow *v = &sp->shadow.ups[i];
+
+		if (v->state != UP_LEASED || v->try_gen == 0 || v->up->try_gen != 0)
+			continue;
+		PROMISE(world.now_us - v->begun_us >= sp->opts.pool.reauth_timeout_us, "CRED-7",
+			"a second login is forgotten after %" PRId64 " us", world.now_us - v->begun_us);
+		shadow_login_ended(sp, v, ERR_REAUTH_TIMEOUT);
+	}
+}
+
 /*
  * With a credential that is not known to work there, one login at a time, and after a refusal one for each step of the
  * backoff.
@@ -62,7 +76,9 @@ void shadow_login_begins(struct sim_pool *sp, struct up_shadow *v, uint64_t gen)
 
 	if (!sp->vault)
 		return;
+	shadow_notice_timeouts(sp);
 	v->try_gen = gen;
+	v->begun_us = world.now_us;
 	PROMISE(gen > 0 && gen <= s->gen, "CRED-8", "a login with generation %" PRIu64 " of %" PRIu64, gen, s->gen);
 	PROMISE(vault_expires_us(sp->vault, gen) > world.now_us, "CRED-9",
 		"a login with generation %" PRIu64 ", which has expired", gen);
@@ -83,8 +99,10 @@ void shadow_login_ended(struct sim_pool *sp, struct up_shadow *v, enum err e)
 		v->gen = gen;
 		if (gen > server->proven)
 			server->proven = gen;
-		if (gen == sp->shadow.gen)
+		if (gen == sp->shadow.gen) {
 			server->refused_us = 0;
+			server->cooled = false;
+		}
 	} else if (e == ERR_DENIED) {
 		if (gen == server->proven)
 			server->proven = 0;
@@ -95,6 +113,8 @@ void shadow_login_ended(struct sim_pool *sp, struct up_shadow *v, enum err e)
 	} else if (v->counted && server->tries > 0) {
 		server->tries--;
 	}
+	if (e != ERR_OK && gen == sp->shadow.gen)
+		server->cooled = true;
 	v->try_gen = 0;
 	v->canary = v->counted = v->reauth = false;
 }
@@ -175,7 +195,7 @@ void __wrap_pool_credential(struct pool *p, uint64_t gen, int64_t expires_us, in
 		sp->shadow.gen = gen;
 		sp->shadow.wanting = false;
 		for (size_t i = 0; i < sp->n_servers; i++)
-			sp->servers[i].shadow.refused_us = 0;
+			sp->servers[i].shadow.refused_us = sp->servers[i].shadow.cooled = 0;
 	}
 	__real_pool_credential(p, gen, expires_us, now_us);
 }
@@ -215,9 +235,11 @@ void __wrap_pool_reauthed(struct pool *p, struct upstream *u, enum err e, int64_
 	struct up_shadow *v = shadow_up(sp, u);
 
 	trace(TR_REAUTHED, sp->index, u->id, e);
+	shadow_notice_timeouts(sp);
 	shadow_login_ended(sp, v, e);
 	__real_pool_reauthed(p, u, e, now_us);
-	shadow_up_settled(v, u);
+	if (v->state == UP_REAUTH)
+		shadow_up_settled(v, u);
 }
 
 /* Only where the protocol can do it, and on a connection that nobody uses, or between two requests. Proves: CRED-7 */
