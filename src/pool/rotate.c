@@ -80,7 +80,8 @@ void rotate_forget(struct upstream *u, int64_t now_us)
 
 	if (s->canary == u) {
 		s->canary = NULL;
-		if (u->state != UP_DIALING) /* the account may have seen it */
+		/* The account may have seen it; but a newer one is not to wait for that. */
+		if (u->state != UP_DIALING && u->try_gen == s->pool->gen)
 			server_cools(s, now_us);
 	}
 	if (list_is_on(&u->auth))
