@@ -146,6 +146,7 @@ struct wire {
 	struct conn *conn;
 	struct node flush; /* on svc->to_flush */
 	bool begun;	   /* a part of the oldest reply has come */
+	bool pushing; /* a part of what nobody asked for has come: nothing may be said to its client before the rest */
 	bool login_wanted; /* EFFECT_REAUTH, and the moment has not come yet */
 	bool not_run;	   /* a request came back because the login was lost: no more requests, and it is closed */
 };

@@ -118,6 +118,8 @@ static void talk_answer(struct session *c)
 {
 	struct talk *t = c->talk;
 
+	if (c->conn && c->conn->wire->pushing)
+		return;
 	talk_deliver_all(c, &t->soon);
 	if (t->redo == 0 && buf_len(&t->again) == 0)
 		talk_deliver_all(c, &t->late);

@@ -54,7 +54,7 @@ void wire_clear(struct conn *k)
 
 bool wire_is_idle(const struct wire *w)
 {
-	return w->len == 0 && !w->sending;
+	return w->len == 0 && !w->sending && !w->pushing;
 }
 
 bool wire_takes(const struct conn *k)
@@ -431,8 +431,12 @@ static size_t wire_step(struct conn *k, struct delivery *d, const uint8_t *p, si
 		return len;
 	case PROTO_REPLY_PUSH_PART:
 	case PROTO_REPLY_PUSH:
-		if (k->session)
-			wire_deliver(k, d, k->session, p, len);
+		w->pushing = r == PROTO_REPLY_PUSH_PART;
+		if (!k->session)
+			return len;
+		wire_deliver(k, d, k->session, p, len);
+		if (!w->pushing && buf_len(&k->session->talk->late) > 0)
+			talk_wake(k->session);
 		return len;
 	case PROTO_REPLY_BROKEN:
 		break;
@@ -512,7 +516,7 @@ enum release_how wire_give_back(struct conn *k, enum release_how how)
 	bool lost = w->not_run || buf_len(&w->in) > 0;
 
 	wire_resume(k);
-	w->not_run = w->login_wanted = false;
+	w->not_run = w->login_wanted = w->pushing = false;
 	return lost && how == RELEASE_CLEAN ? RELEASE_CLOSE : how;
 }
 
