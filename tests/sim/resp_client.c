@@ -251,7 +251,7 @@ static void judge_error(struct client_actor *c, const struct resp_ask *a, const 
 	r->errors++;
 	if (r->multi)
 		r->spoiled = true;
-	if (a->kind == ASK_EXEC || a->kind == ASK_DISCARD)
+	if (r->multi && (a->kind == ASK_EXEC || a->kind == ASK_DISCARD))
 		multi_over(r);
 }
 
@@ -415,7 +415,8 @@ static bool take_push(const struct client_actor *c, const uint8_t *p, size_t n)
 	len = snprintf(want, sizeof(want), "%c%s$%d\r\n%s\r\n$4\r\nnews\r\n", c->resp->version == 3 ? '>' : '*', head,
 		       len, channel);
 	PROMISE(c->resp->subscribed && (size_t)len == n && memcmp(p, want, n) == 0, "ISO-1",
-		"client %u (C%" PRIu64 ") gets a message that is not its own", c->id, c->conn_id);
+		"client %u (C%" PRIu64 ") gets a message that is not its own: %.*s", c->id, c->conn_id, (int)n,
+		(const char *)p);
 	return true;
 }
 

@@ -474,7 +474,8 @@ void server_actor_accept(struct server_actor *a, unsigned password, bool kill)
 void server_actor_revoke(struct server_actor *a, unsigned but, bool kill)
 {
 	trace(TR_SERVER, a->port->id, 8, but);
-	a->accepts &= (uint64_t)1 << but;
+	/* Gently: those that come after it stay. */
+	a->accepts &= a->vault->gentle ? ~(uint64_t)0 << but : (uint64_t)1 << but;
 	list_each(&a->sessions, n) {
 		struct server_session *s = container_of(n, struct server_session, node);
 

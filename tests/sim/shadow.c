@@ -290,7 +290,9 @@ static void saw_grant(struct sim_pool *sp, struct upstream *u, struct lease *l)
 	if (sock_unread(st->sock) > 0)
 		st->stale = greeting ? ERR_OK : ERR_DIRTY;
 	else if (sock_peek(st->sock) != ERR_AGAIN)
-		st->stale = greeting && v->used_us == world.now_us ? ERR_OK : ERR_EOF;
+		/* One that was read in this very turn is not looked at again: it might as well end a moment later. */
+		st->stale = (greeting || (sp->redis && v->leases > 1)) && v->used_us == world.now_us ? ERR_OK
+												     : ERR_EOF;
 	else
 		st->stale = ERR_OK;
 	s->stale = s->stale || st->stale != ERR_OK;

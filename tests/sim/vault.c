@@ -415,6 +415,7 @@ void vault_heal(struct vault *v)
 	event_stop(&v->next);
 	vault_forget_steps(v);
 	v->sick = 0;
+	v->gentle = false;
 	trace(TR_VAULT, v->index, 3, keep);
 	/* What a stream said in part is a line of its own. */
 	if (v->source == CRED_STREAM)
