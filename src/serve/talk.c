@@ -565,7 +565,8 @@ void talk_refused(struct session *c, enum err why)
 
 		if (ask == PROTO_ASK_MORE)
 			break;
-		if (ask == PROTO_ASK_PASS && !(req.flags & PROTO_REQUEST_MUTE))
+		/* Without a byte it was the protocol's own, for a message that can't be answered now. */
+		if (ask == PROTO_ASK_PASS && (req.len == 0 || !(req.flags & PROTO_REQUEST_MUTE)))
 			talk_fail(c, why, &t->late);
 		if (ask == PROTO_ASK_LAST || !(ask == PROTO_ASK_HERE || req.whole) || req.len == 0)
 			t->last = true;
