@@ -40,7 +40,7 @@ for patch in "$here"/mutants/*.patch; do
 		echo "mutants: $name: SURVIVED $seeds seeds"
 		survived=$((survived + 1))
 	else
-		echo "mutants: $name: $(grep -oE 'seed [0-9]+ (scenario [a-z]+ )?(breaks [A-Z]+[-0-9A-Za-z]*|aborts)' "$work/$name/out" | head -n1)"
+		echo "mutants: $name: $(grep -oE 'seed [0-9]+ (scenario [-a-z]+ )?(breaks [A-Z]+[-0-9A-Za-z]*|aborts)' "$work/$name/out" | head -n1)"
 	fi
 done
 echo "mutants: $((n - survived)) of $n caught"

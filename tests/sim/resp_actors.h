@@ -16,6 +16,8 @@
 /* ---- what both ends know (resp_wire.c) ---- */
 
 #define RESP_ARGS_MAX 8
+/* What is published: long enough to come in parts. */
+#define RESP_NEWS     "$60\r\nnews, news, news, news, news, news, news, news, news, news  \r\n"
 
 struct resp_arg {
 	const uint8_t *p;
@@ -132,7 +134,8 @@ struct resp_ask {
 };
 
 struct resp_client {
-	unsigned spice; /* of a thousand requests, how many are more than GET and SET */
+	const enum resp_ask_kind *script; /* what it says; NULL: draws it */
+	unsigned spice;			  /* of a thousand requests, how many are more than GET and SET */
 	struct resp_ask asks[RESP_ASKS_MAX];
 	struct bytes in;
 	unsigned errors;

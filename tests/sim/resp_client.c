@@ -29,10 +29,10 @@ static const char *const ask_names[ASKS] = {
 void resp_client_begin(struct client_actor *c)
 {
 	struct resp_client *r = c->resp;
-	unsigned spice = r->spice;
+	struct resp_client was = *r;
 
 	bytes_free(&r->in);
-	*r = (struct resp_client){.spice = spice, .sent_version = 2, .version = 2};
+	*r = (struct resp_client){.script = was.script, .spice = was.spice, .sent_version = 2, .version = 2};
 }
 
 void resp_client_end(struct client_actor *c)
@@ -66,6 +66,8 @@ static enum resp_ask_kind draw_kind(const struct client_actor *c)
 		ASK_SUBSCRIBE, ASK_PING,   ASK_SETNAME, ASK_GETNAME, ASK_HELLO, ASK_UNWATCH, ASK_UNKNOWN, ASK_RESET};
 	const struct resp_client *r = c->resp;
 
+	if (r->script)
+		return r->script[c->sent];
 	if (r->sent_multi)
 		return draw_in_multi();
 	if (r->sent_sub)
@@ -406,13 +408,13 @@ static void judge(struct client_actor *c, const struct resp_ask *a, const uint8_
 static bool take_push(const struct client_actor *c, const uint8_t *p, size_t n)
 {
 	static const char head[] = "3\r\n$7\r\nmessage\r\n";
-	char want[96], channel[32];
+	char want[160], channel[32];
 	int len;
 
 	if (n < sizeof(head) || memcmp(p + 1, head, sizeof(head) - 1) != 0 || (p[0] != '*' && p[0] != '>'))
 		return false;
 	len = snprintf(channel, sizeof(channel), "C%" PRIu64, c->conn_id);
-	len = snprintf(want, sizeof(want), "%c%s$%d\r\n%s\r\n$4\r\nnews\r\n", c->resp->version == 3 ? '>' : '*', head,
+	len = snprintf(want, sizeof(want), "%c%s$%d\r\n%s\r\n" RESP_NEWS, c->resp->version == 3 ? '>' : '*', head,
 		       len, channel);
 	PROMISE(c->resp->subscribed && (size_t)len == n && memcmp(p, want, n) == 0, "ISO-1",
 		"client %u (C%" PRIu64 ") gets a message that is not its own: %.*s", c->id, c->conn_id, (int)n,

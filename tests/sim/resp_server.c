@@ -138,14 +138,14 @@ static void conn_subscribe(struct resp_conn *c, const struct resp_key *k, struct
 
 void resp_conn_push(struct resp_conn *c, struct bytes *out)
 {
-	char line[128], channel[32];
+	char line[160], channel[32];
 	int n;
 
 	if (!c->subscribed)
 		return;
 	n = snprintf(channel, sizeof(channel), "C%" PRIu64, c->channel);
-	snprintf(line, sizeof(line), "%c3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n$4\r\nnews\r\n",
-		 c->version == 3 ? '>' : '*', n, channel);
+	snprintf(line, sizeof(line), "%c3\r\n$7\r\nmessage\r\n$%d\r\n%s\r\n" RESP_NEWS, c->version == 3 ? '>' : '*',
+		 n, channel);
 	resp_add(out, line);
 }
 

@@ -469,8 +469,10 @@ void run_serve_all(void)
 			continue;
 		client_actor_quit(c, true);
 		c->plan = plan;
-		if (c->resp)
+		if (c->resp) {
 			c->resp->spice = 0;
+			c->resp->script = NULL;
+		}
 		c->phase = CLIENT_OUT;
 		c->ended = client_try_again;
 		client_actor_connect_at(c, world.now_us + world_range(1, 20 * MS));

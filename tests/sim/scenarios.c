@@ -742,5 +742,6 @@ static int scenarios_run_of(const struct scenario *v, const char *name)
 
 int scenarios_run(const char *name)
 {
-	return scenarios_run_of(scenarios_core, name) + scenarios_run_of(scenarios_login, name);
+	return scenarios_run_of(scenarios_core, name) + scenarios_run_of(scenarios_login, name) +
+	       scenarios_run_of(scenarios_resp, name);
 }

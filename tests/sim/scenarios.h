@@ -15,7 +15,7 @@ struct scenario {
 	void (*run)(void);
 };
 /* Ends with an empty row. */
-extern const struct scenario scenarios_login[];
+extern const struct scenario scenarios_login[], scenarios_resp[];
 
 extern const struct client_plan one_request;
 
