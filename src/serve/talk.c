@@ -461,6 +461,9 @@ static bool talk_is_over(const struct session *c)
 		return t->owed == 0;
 	if (c->up.state == FLOW_OPEN)
 		return false;
+	/* The rest of its last message will never come, and neither will the reply to that. */
+	if (t->part && t->owed <= 1 && buf_len(&c->up.pending) == 0)
+		return true;
 	if (c->conn && talk_proto(c)->held(conn_private(c->conn)) == ERR_PIN_BLOCKING)
 		return true;
 	return t->owed == 0 && buf_len(&t->again) == 0 && (buf_len(&c->up.pending) == 0 || t->more);
