@@ -411,7 +411,9 @@ static enum proto_ask ask_message(struct redis_client *cl, const struct proto_co
 	k.class = found.class;
 	k.flags = found.flags;
 	if (k.class == CMD_PLAIN && cl->known && !(k.flags & COMMAND_DENIED))
-		return ask_pass(&k, KIND_PLAIN, (k.flags & COMMAND_AGAIN) && !cl->multi ? PROTO_REQUEST_AGAIN : 0);
+		return ask_pass(&k, KIND_PLAIN,
+				(k.flags & COMMAND_AGAIN) && !cl->multi && cl->db != DB_AS_IS ? PROTO_REQUEST_AGAIN
+											      : 0);
 	return ask_judge(&k);
 }
 

@@ -219,11 +219,9 @@ static bool pass_may_apply(const struct redis_up *u, const struct redis_client *
 	return !u->multi_open && !((u->subs || u->shards || cl->subscribed) && u->resp == 2);
 }
 
-/* The database a request needs; the one that the connection is in, if that does not matter. */
-static int32_t pass_db(const struct redis_up *u, uint32_t tag)
+/* Whether it depends on the database. */
+static bool tag_has_db(uint32_t tag)
 {
-	int32_t db;
-
 	switch (tag_kind(tag)) {
 	case KIND_EXEC:
 	case KIND_EXEC_SPOILED:
@@ -235,11 +233,24 @@ static int32_t pass_db(const struct redis_up *u, uint32_t tag)
 	case KIND_SUNSUBSCRIBE:
 	case KIND_SELECT:
 	case KIND_SELECT_QUEUED:
-		return u->db;
+		return false;
 	default:
-		db = tag_arg_db(tag_arg(tag));
-		return db == DB_BASE ? u->base_db : db == DB_AS_IS ? u->db : db;
+		return tag_kind(tag) < KIND_FACTS;
 	}
+}
+
+/* ... and on one that only the connection which it was said on is in. */
+static bool tag_is_as_is(uint32_t tag)
+{
+	return tag_has_db(tag) && tag_arg_db(tag_arg(tag)) == DB_AS_IS;
+}
+
+/* The database a request needs; the one that the connection is in, if that does not matter. */
+static int32_t pass_db(const struct redis_up *u, uint32_t tag)
+{
+	int32_t db = tag_has_db(tag) ? tag_arg_db(tag_arg(tag)) : DB_AS_IS;
+
+	return db == DB_BASE ? u->base_db : db == DB_AS_IS ? u->db : db;
 }
 
 unsigned server_pass(void *cl, void *up, const struct proto_request *req, struct buf *out,
@@ -316,8 +327,12 @@ static void settle_multi_end(struct redis_up *u, struct redis_client *cl, uint32
 {
 	uint32_t arg = tag_kind(tag) == KIND_EXEC ? tag_arg(tag) : 0;
 
-	if (!u->multi)
-		return; /* MULTI itself was refused */
+	if (!u->multi) {
+		/* MULTI itself was refused: what is watched still is. */
+		if (cl)
+			cl->watching |= u->watching;
+		return;
+	}
 	count_down(&u->multis);
 	u->multi = false;
 	u->watching = false;
@@ -464,13 +479,14 @@ static bool kind_is_subscription(enum redis_kind k)
 /* As answered: its client knows of it. */
 static bool is_in_state(const struct redis_up *u)
 {
-	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly ||
-	       u->db == DB_AS_IS;
+	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly;
 }
 
 /* What an error says, by its whole line (or as much of it as fits into a head). */
-static enum server_outcome begin_error(struct redis_up *u, enum redis_kind k, const uint8_t *p, size_t n)
+static enum server_outcome begin_error(struct redis_up *u, uint32_t tag, const uint8_t *p, size_t n)
 {
+	enum redis_kind k = tag_kind(tag);
+
 	if (begins(p, n, "-READONLY "))
 		u->wrong_role = true;
 	if (k == KIND_REAUTH) {
@@ -483,8 +499,8 @@ static enum server_outcome begin_error(struct redis_up *u, enum redis_kind k, co
 		return begins(p, n, "-NOAUTH") ? OUT_NOT_RUN : OUT_ERROR;
 	/* In a transaction the server has given up what was queued, and nothing of it can be said again. Nor can what depends on a
 	 * state that no other connection is in. */
-	if (!u->multi && !is_in_state(u) && k != KIND_AHEAD_SPOIL && k != KIND_FACTS && n == sizeof(noauth) - 1 &&
-	    begins(p, n, noauth))
+	if (!u->multi && !is_in_state(u) && !tag_is_as_is(tag) && k != KIND_AHEAD_SPOIL && k != KIND_FACTS &&
+	    n == sizeof(noauth) - 1 && begins(p, n, noauth))
 		return OUT_NOT_RUN;
 	if (k == KIND_UNKNOWN && (begins(p, n, "-ERR unknown ") || begins(p, n, "-ERR Unknown ")))
 		return OUT_ERROR_UNKNOWN;
@@ -555,7 +571,7 @@ static bool begin(struct redis_up *u, const uint32_t *tag, const uint8_t *p, siz
 		end = resp_line(p, n);
 		if (end == n && n < RESP_HEAD_MAX)
 			return false;
-		u->outcome = (uint8_t)begin_error(u, k, p, end);
+		u->outcome = (uint8_t)begin_error(u, tag ? *tag : tag_make(KIND_PLAIN, 0), p, end);
 		return true;
 	case '+':
 		if (n < 2)
