@@ -390,6 +390,11 @@ static bool wire_not_run(struct conn *k)
 	bool fresh = k->up->leases <= 1; /* older ones may all have been forgotten by the server together */
 
 	w->not_run = true;
+	/* What has gone out in part can't be asked again, so neither can what was before it: in order. */
+	if (w->sending) {
+		w->sending->talk->failed = ERR_UPSTREAM_GONE;
+		talk_wake(w->sending);
+	}
 	if (!c || o->kept == 0 || o->kind == OWED_AHEAD || o->kind == OWED_LOGIN ||
 	    (fresh && c->talk->tries >= WIRE_TRIES))
 		return false;
