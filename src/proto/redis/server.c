@@ -351,8 +351,8 @@ static void settle_select(struct redis_up *u, struct redis_client *cl, struct re
 			  enum server_outcome o)
 {
 	if (o != OUT_OK) {
-		if (u->db == db)
-			u->db = DB_UNKNOWN;
+		if (u->db == db) /* where it was, its client can go on */
+			u->db = cl && cl->db == DB_AS_IS ? DB_AS_IS : DB_UNKNOWN;
 		return;
 	}
 	if (cl)
@@ -463,6 +463,8 @@ static bool settle(struct redis_up *u, struct redis_client *cl, struct redis_poo
 		return settle_ahead(u, k, o);
 	default:
 		settle_pin(u, k, o);
+		if (cl && k == KIND_UNWATCH) /* it may have been refused */
+			cl->watching |= u->watching;
 		if (cl && !u->subs && !u->shards && !u->pending)
 			cl->subscribed = false;
 		return true;
@@ -479,7 +481,8 @@ static bool kind_is_subscription(enum redis_kind k)
 /* As answered: its client knows of it. */
 static bool is_in_state(const struct redis_up *u)
 {
-	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly;
+	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly ||
+	       u->db == DB_AS_IS;
 }
 
 /* What an error says, by its whole line (or as much of it as fits into a head). */
