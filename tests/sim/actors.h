@@ -137,6 +137,7 @@ struct client_actor *client_actor_new(unsigned id, const struct addr *to);
 void client_actor_free(struct client_actor **c);
 void client_actor_connect(struct client_actor *c); /* with c->plan */
 void client_actor_connect_at(struct client_actor *c, int64_t at_us);
-void client_actor_quit(struct client_actor *c, bool reset); /* leaves now, and does nothing more */
+void client_actor_leave_at(struct client_actor *c, int64_t at_us); /* closes then, whatever is under way */
+void client_actor_quit(struct client_actor *c, bool reset);	   /* leaves now, and does nothing more */
 
 #endif

@@ -315,6 +315,12 @@ void client_actor_connect(struct client_actor *c)
 		event_set(&c->leave, world.now_us + c->plan.leave_us);
 }
 
+void client_actor_leave_at(struct client_actor *c, int64_t at_us)
+{
+	c->plan.habit = HABIT_LEAVE;
+	event_set(&c->leave, at_us);
+}
+
 void client_actor_connect_at(struct client_actor *c, int64_t at_us)
 {
 	event_set(&c->timer, at_us);

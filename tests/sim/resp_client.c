@@ -91,7 +91,9 @@ static void note_sent(struct resp_client *r, const struct resp_ask *a)
 
 static void ask_write_set(struct client_actor *c, const char *key)
 {
-	size_t fill = world_below(12) == 0 ? world_below(c->plan.payload_max * 4 + 1) : world_below(30);
+	size_t fill = c->resp->script	     ? c->plan.payload_max
+		      : world_below(12) == 0 ? world_below(c->plan.payload_max * 4 + 1)
+					     : world_below(30);
 	char head[128], letters[64];
 
 	snprintf(head, sizeof(head), "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%zu\r\n", strlen(key), key, fill);
@@ -173,6 +175,12 @@ void resp_client_compose(struct client_actor *c)
 
 	BUG_ON(c->sent >= RESP_ASKS_MAX);
 	*a = (struct resp_ask){.kind = draw_kind(c)};
+	/* Only where it will surely be queued: what two of them make of a refused transaction, nobody can foresee. */
+	if (a->kind == ASK_SELECT_QUEUED && !r->script && !r->multi)
+		a->kind = ASK_READ;
+	/* What it makes of replies that are still owed is not settled. */
+	if (a->kind == ASK_RESET && !r->script && c->sent != c->answered)
+		a->kind = ASK_PING;
 	/* Of one who has closed its sending direction nobody knows whether it still waits. */
 	if (a->kind == ASK_BLPOP && c->plan.habit == HABIT_HALF_CLOSE)
 		a->kind = ASK_READ;

@@ -446,9 +446,20 @@ static void run_answer_all(void)
 					   run.clients[i]->answered, run.clients[i]->sent);
 }
 
+static bool nothing_is_leased(const void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < run.n_pools; i++)
+		if (shadow_count(&run.pools[i].shadow, UP_LEASED) > 0)
+			return false;
+	return true;
+}
+
 /* Proves: CRED-1 */
 static void check_rotated(void)
 {
+	if (!run_wait(nothing_is_leased, NULL, ROTATED_US))
+		world_fail("LIVE-6", "a connection stays leased when all clients are gone");
 	PROMISE(run_wait(shadow_is_rotated, NULL, ROTATED_US), "CRED-1",
 		"connections that are logged in with an older credential are left long after it has changed");
 }

@@ -96,6 +96,24 @@ static void logins_are_forgotten(void)
 	done();
 }
 
+/* ... and in the middle of an upload, which can't be said again: its client is closed, not kept waiting. Proves: LIVE-6 */
+static void login_lost_amid_upload(void)
+{
+	struct sim_pool *p = redis_start(1, SERVICE_TRANSACTION);
+
+	host(p)->port->cap_max = 2048;
+	host(p)->reply_min_us = host(p)->reply_max_us = 300;
+	p->manners.forgets = 300;
+	for (int i = 0; i < 40; i++) {
+		says(p, SCRIPT(ASK_READ, ASK_READ, ASK_WRITE, ASK_WRITE), 4, 30000);
+		wait_ms(10);
+	}
+	wait_ms(200);
+	for (size_t i = 0; i < run.n_clients; i++)
+		EXPECT(run.clients[i]->phase == CLIENT_OUT);
+	done();
+}
+
 /* A transaction is refused, and what was meant for it is executed at once, SELECT too. Proves: ISO-4 */
 static void refused_transaction(void)
 {
@@ -228,14 +246,34 @@ static void rotations_by_mode(void)
 	}
 }
 
+/* Clients that close in the middle of an upload hold nothing afterwards. Proves: LIVE-6 F:C3 */
+static void leaves_amid_upload(void)
+{
+	struct sim_pool *p = redis_start(1, SERVICE_TRANSACTION);
+
+	host(p)->port->cap_max = 4096;
+	for (int i = 0; i < 20; i++) {
+		struct client_actor *c = says(p, SCRIPT(ASK_READ, ASK_WRITE, ASK_WRITE, ASK_WRITE, ASK_WRITE), 3,
+					      30000);
+
+		client_actor_leave_at(c, world.now_us + world_range(1 * MS, 4 * MS));
+		wait_ms(10);
+	}
+	wait_ms(100);
+	EXPECT(shadow_count(&p->shadow, UP_LEASED) == 0);
+	done();
+}
+
 const struct scenario scenarios_resp[] = {
 	{"reset-amid-messages", reset_amid_messages},
 	{"logins-are-forgotten", logins_are_forgotten},
+	{"login-lost-amid-upload", login_lost_amid_upload},
 	{"refused-transaction", refused_transaction},
 	{"hello-without-a-server", hello_without_a_server},
 	{"large-request-is-refused", large_request_is_refused},
 	{"upload-goes-on", upload_goes_on},
 	{"slow-reader-gives-back", slow_reader_gives_back},
+	{"leaves-amid-upload", leaves_amid_upload},
 	{"reset-and-hold", reset_and_hold},
 	{"rotations-by-mode", rotations_by_mode},
 	{0},

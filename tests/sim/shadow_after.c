@@ -90,6 +90,9 @@ static bool login_possible(const struct sim_pool *sp, size_t i, const struct ser
 		return false;
 	if (s->proven != 0 && vault_expires_us(sp->vault, s->proven) > world.now_us)
 		return v->up;
+	for (size_t k = 0; k < sp->shadow.n_ups; k++)
+		if (sp->shadow.ups[k].server == i && sp->shadow.ups[k].canary)
+			return false;
 	return s->refused_us == 0 && !s->cooled && vault_expires_us(sp->vault, sp->shadow.gen) > world.now_us;
 }
 

@@ -146,6 +146,7 @@ void shadow_check_denied(const struct sim_pool *sp, uint64_t seen)
 {
 	int max = sp->opts.pool.refresh_max_attempts;
 
+	PROMISE(!run.calm, "CRED-8", "a request is refused where every credential of the source works");
 	PROMISE(sp->shadow.final || seen >= (uint64_t)(max > 0 ? max : 3), "CRED-4",
 		"a request is refused after %" PRIu64 " refreshes that brought nothing", seen);
 }
