@@ -292,7 +292,7 @@ static enum proto_ask ask_alone(struct ask *k)
 			break;
 		if (!cl->watching)
 			return ask_say(k, "+OK");
-		return ask_pass(k, KIND_UNWATCH, PROTO_REQUEST_OWN);
+		return ask_pass(k, KIND_UNWATCH, PROTO_REQUEST_OWN | PROTO_REQUEST_ALONE);
 	case CMD_SUBSCRIBE:
 	case CMD_PSUBSCRIBE:
 	case CMD_SSUBSCRIBE:

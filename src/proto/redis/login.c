@@ -311,13 +311,14 @@ enum proto_verdict login_begin(void *up, enum proto_dialogue is, const struct pr
 /* The connection is as good as new. */
 static void clean_done(struct redis_up *u, bool was_reset)
 {
-	u->multis = u->pending = 0;
+	u->multis = u->pending = u->selects = 0;
 	u->multi_open = u->multi = u->watching = u->doubt = false;
 	u->busy = false;
 	if (!was_reset)
 		return;
 	u->subs = u->channels = u->patterns = u->shards = 0;
 	u->tracking = u->unknown = u->state = u->readonly = u->asking = false;
+	u->as_is = false;
 	u->resp = 2;
 	u->db = 0;
 }

@@ -224,6 +224,7 @@ struct redis_up {
 	int32_t db, base_db;
 	uint32_t pending;  /* replies owed that may hold the connection */
 	uint32_t blocking; /* ... to commands that block */
+	uint32_t selects;  /* ... to SELECT of a client */
 	uint32_t multis;   /* ... MULTI sent without the end of their transaction answered */
 	uint32_t subs, channels, patterns, shards;
 	uint16_t pending_why; /* enum err */
@@ -234,6 +235,7 @@ struct redis_up {
 	bool multi_open;      /* as sent: in a transaction */
 	bool multi, watching; /* as answered */
 	bool monitor, sync, replconf, readonly, state, tracking, unknown, asking;
+	bool as_is;	 /* in a database of its client's own choice, whatever was sent since */
 	bool doubt;	 /* may still be in a transaction */
 	bool wrong_role; /* said READONLY */
 };

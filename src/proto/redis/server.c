@@ -84,7 +84,7 @@ enum err server_held(const void *up)
 		return ERR_PIN_TRACKING;
 	if (u->unknown)
 		return ERR_PIN_UNKNOWN;
-	if (u->state || u->readonly || u->asking || u->db == DB_AS_IS)
+	if (u->state || u->readonly || u->asking || u->as_is)
 		return ERR_PIN_STATE;
 	return u->pending ? (enum err)u->pending_why : ERR_OK;
 }
@@ -203,7 +203,9 @@ static void pass_note(struct redis_client *cl, struct redis_up *u, uint32_t tag)
 		cl->raw = true;
 		break;
 	case KIND_SELECT:
-		u->db = (int32_t)tag_arg(tag);
+		/* It may be refused, when others who share the connection have asked after it. */
+		u->selects++;
+		u->db = DB_UNKNOWN;
 		break;
 	case KIND_SELECT_QUEUED:
 		cl->queued_db = (int32_t)tag_arg(tag);
@@ -267,6 +269,8 @@ unsigned server_pass(void *cl, void *up, const struct proto_request *req, struct
 		say(out, "*1\r\n$4\r\nPING\r\n");
 		return 0;
 	}
+	if (client->db != DB_AS_IS) /* whose choice that was has made another, or is gone */
+		u->as_is = false;
 	db = pass_db(u, req->tag);
 	if ((u->resp != resp || u->db != db) && pass_may_apply(u, client))
 		n = pass_apply(u, resp, db, out, ahead);
@@ -343,6 +347,7 @@ static void settle_multi_end(struct redis_up *u, struct redis_client *cl, uint32
 		return;
 	/* Of one that is not known to exist, only its client can find out whether it was selected. */
 	u->db = arg == EXEC_DB_UNKNOWN ? DB_AS_IS : (int32_t)arg - 1;
+	u->as_is = arg == EXEC_DB_UNKNOWN;
 	if (cl)
 		cl->db = u->db;
 }
@@ -351,10 +356,11 @@ static void settle_select(struct redis_up *u, struct redis_client *cl, struct re
 			  enum server_outcome o)
 {
 	if (o != OUT_OK) {
-		if (u->db == db) /* where it was, its client can go on */
-			u->db = cl && cl->db == DB_AS_IS ? DB_AS_IS : DB_UNKNOWN;
+		if (u->as_is && u->db == DB_UNKNOWN) /* where it was, its client can go on */
+			u->db = DB_AS_IS;
 		return;
 	}
+	u->as_is = false;
 	if (cl)
 		cl->db = db;
 	if (db > pool->max_db)
@@ -451,6 +457,9 @@ static bool settle(struct redis_up *u, struct redis_client *cl, struct redis_poo
 		settle_multi_end(u, cl, tag, o);
 		return true;
 	case KIND_SELECT:
+		count_down(&u->selects);
+		if (o == OUT_OK && !u->selects && u->db == DB_UNKNOWN)
+			u->db = (int32_t)tag_arg(tag);
 		settle_select(u, cl, pool, (int32_t)tag_arg(tag), o);
 		return true;
 	case KIND_FACTS:
@@ -482,7 +491,7 @@ static bool kind_is_subscription(enum redis_kind k)
 static bool is_in_state(const struct redis_up *u)
 {
 	return u->watching || u->subs || u->shards || u->tracking || u->unknown || u->state || u->readonly ||
-	       u->db == DB_AS_IS;
+	       u->as_is;
 }
 
 /* What an error says, by its whole line (or as much of it as fits into a head). */
