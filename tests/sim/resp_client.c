@@ -215,10 +215,15 @@ static _Noreturn void judge_fail(const struct client_actor *c, const struct resp
 		   a->key.seq, (int)a->kind, c->id, c->conn_id, (int)(n < 60 ? n : 60), (const char *)p, want);
 }
 
+static bool is_text(const uint8_t *p, size_t n, const char *want)
+{
+	return n == strlen(want) && memcmp(p, want, n) == 0;
+}
+
 static void judge_text(const struct client_actor *c, const struct resp_ask *a, const uint8_t *p, size_t n,
 		       const char *want)
 {
-	if (n != strlen(want) || memcmp(p, want, n) != 0)
+	if (!is_text(p, n, want))
 		judge_fail(c, a, p, n, want);
 }
 
@@ -271,7 +276,7 @@ static void judge_exec(struct client_actor *c, const struct resp_ask *a, const u
 	size_t at;
 	char head[32];
 
-	if (r->multi && r->watching && !r->spoiled && (memcmp(p, "*-1\r\n", n) == 0 || memcmp(p, "_\r\n", n) == 0)) {
+	if (r->multi && r->watching && !r->spoiled && (is_text(p, n, "*-1\r\n") || is_text(p, n, "_\r\n"))) {
 		multi_over(r);
 		return;
 	}
