@@ -74,6 +74,11 @@ static struct upstream *plan_first_idle(const struct pool *p, const struct list 
 	return plan_oldest_of(idle);
 }
 
+static struct upstream *plan_last_idle(const struct pool *p, const struct list *idle)
+{
+	return upstream_of(p->opts.reuse_order == REUSE_LIFO ? list_back(idle) : list_front(idle));
+}
+
 #define PLAN_LOOK_FOR_FRESH 16 /* how many that must log in again are passed over for one that need not */
 
 /* The idle connection the reuse order names; those that are to go are closed on the way. */
@@ -87,7 +92,11 @@ static struct upstream *plan_pick_idle(struct pool *p, struct server *s, int64_t
 
 		for (int i = 0; u && !rotate_may_lend(u) && i < PLAN_LOOK_FOR_FRESH; i++)
 			u = plan_next_idle(p, u);
-		u = u ? u : first;
+		/* The last in the order has just been made, if any has: without a look at it one more would be made, and so on. */
+		if (!u || !rotate_may_lend(u))
+			u = plan_last_idle(p, idle);
+		if (!rotate_may_lend(u))
+			u = first;
 		if (!upstream_expired(u, now_us, &why))
 			return u;
 		upstream_close(u, why, now_us);
