@@ -175,6 +175,9 @@ void resp_client_compose(struct client_actor *c)
 
 	BUG_ON(c->sent >= RESP_ASKS_MAX);
 	*a = (struct resp_ask){.kind = draw_kind(c)};
+	/* The version of messages that come unasked changes with what is asked next. */
+	if (a->kind == ASK_HELLO && !r->script && r->subscribed)
+		a->kind = ASK_PING;
 	/* Only where it will surely be queued: what two of them make of a refused transaction, nobody can foresee. */
 	if (a->kind == ASK_SELECT_QUEUED && !r->script && !r->multi)
 		a->kind = ASK_READ;

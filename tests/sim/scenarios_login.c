@@ -232,6 +232,32 @@ static void many_rotations(void)
 	done();
 }
 
+/* Behind many connections that are to be replaced there is a new one: it is found, and no other made for each request. Proves: C14
+ */
+static void new_one_behind_many_old(void)
+{
+	struct sim_pool *p = login_pool(CRED_FILE);
+	uint64_t dialled;
+
+	p->opts.pool.reuse_order = REUSE_FIFO;
+	p->opts.pool.reauth_spread_us = 60 * SECOND;
+	server_options(pool_server(p, 1, false))->min_idle = 40;
+	server_options(&p->servers[0])->max_size = 100;
+	pool_start(p);
+	wait_ms(100);
+	EXPECT(p->shadow.n_ups == 40);
+	rotate_now(p, false);
+	wait_ms(50);
+	dialled = p->shadow.dialled;
+	for (int i = 0; i < 30; i++) {
+		go(p, &one_request);
+		wait_ms(10);
+	}
+	expect_served(1);
+	EXPECT(p->shadow.dialled <= dialled + 1);
+	run_end();
+}
+
 const struct scenario scenarios_login[] = {
 	{"server-first", server_first},
 	{"file-first", file_first},
@@ -240,6 +266,7 @@ const struct scenario scenarios_login[] = {
 	{"prolonged-too-late", prolonged_too_late},
 	{"old-logins-are-replaced", old_logins_are_replaced},
 	{"refused-while-failing", refused_while_failing},
+	{"new-one-behind-many-old", new_one_behind_many_old},
 	{"many-rotations", many_rotations},
 	{0},
 };

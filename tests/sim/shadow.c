@@ -510,6 +510,7 @@ void __wrap_pool_failed(struct pool *p, struct upstream *u, enum err e, int64_t 
 	struct sim_pool *sp = shadow_of(p);
 
 	trace(TR_FAILED, sp->index, u->id, e);
+	shadow_login_ended(sp, shadow_up(sp, u), e);
 	__real_pool_failed(p, u, e, now_us);
 }
 
