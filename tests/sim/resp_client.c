@@ -179,7 +179,7 @@ void resp_client_compose(struct client_actor *c)
 	if (a->kind == ASK_HELLO && !r->script && r->subscribed)
 		a->kind = ASK_PING;
 	/* Only where it will surely be queued: what two of them make of a refused transaction, nobody can foresee. */
-	if (a->kind == ASK_SELECT_QUEUED && !r->script && !r->multi)
+	if (a->kind == ASK_SELECT_QUEUED && !r->script && (!r->multi || c->sent != c->answered))
 		a->kind = ASK_READ;
 	/* What it makes of replies that are still owed is not settled. */
 	if (a->kind == ASK_RESET && !r->script && c->sent != c->answered)
