@@ -1,6 +1,5 @@
 /* resp_wire: see resp_actors.h. A reader and a writer of RESP that owe nothing to the ones they judge. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -17,7 +16,13 @@ static size_t line_len(const uint8_t *p, size_t n)
 
 static long line_number(const uint8_t *p)
 {
-	return strtol((const char *)p + 1, NULL, 10);
+	bool minus = *++p == '-';
+	long v = 0;
+
+	/* Not with strtol(), which would look for digits behind the end of a line that has none. */
+	for (p += minus; *p >= '0' && *p <= '9'; p++)
+		v = 10 * v + (*p - '0');
+	return minus ? -v : v;
 }
 
 size_t resp_parse(const uint8_t *p, size_t n, struct resp_arg args[RESP_ARGS_MAX], size_t *argc)
