@@ -92,14 +92,16 @@ function size(load, name, key, target,    what) {
 	else verdict(what, med, "<=", target, "")
 }
 
-# The same contestant beside other clients and alone. Both `cpu` and `p99` are best when least.
+# The same contestant beside other clients and alone. A p99 is judged by the median: the least one is a round in which
+# the generator happened to ask in step.
 function beside(load, key, name, other, target,    what, b, m) {
 	what = about(load, name) " " key " vs alone"
 	if (bad(load, name) || bad(load, name other)) { unknown(what); return }
 	look(load, name, key); b = lo; m = med
 	if (b <= 0 || m <= 0) { unknown(what); return }
 	look(load, name other, key)
-	verdict(what, lo / b, "<=", target, sprintf("median %.2f", med / m))
+	if (key == "p99") verdict(what, med / m, "<=", target, sprintf("least %.2f", lo / b))
+	else verdict(what, lo / b, "<=", target, sprintf("median %.2f", med / m))
 }
 
 function relay(    ping, bulk, p, l) {
