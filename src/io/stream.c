@@ -39,7 +39,7 @@ struct stream {
 		struct sockaddr_in6 in6;
 		struct addr *un; /* a dialled Unix socket's; NULL: an accepted one has no name */
 	} peer;
-	struct event er, ew;
+	struct event er, *ew; /* ew: NULL while nobody has waited to write, which most clients never make necessary */
 };
 
 static void stream_on_read(evutil_socket_t fd, short what, void *arg)
@@ -61,6 +61,21 @@ void stream_slab_init(struct slab *s, size_t keep)
 	slab_init(s, sizeof(struct stream), keep);
 }
 
+static struct event *stream_ew(struct stream *s)
+{
+	if (!s->ew) {
+		s->ew = NEW(struct event);
+		BUG_ON(event_assign(s->ew, s->loop->base, s->fd, EV_WRITE | EV_PERSIST, stream_on_write, s) < 0);
+	}
+	return s->ew;
+}
+
+static void stream_stop_writing(struct stream *s)
+{
+	if (s->ew)
+		event_del(s->ew);
+}
+
 static struct stream *stream_new(struct loop *l, int fd, const struct addr *peer)
 {
 	struct stream *s = slab_get(&l->streams);
@@ -73,7 +88,6 @@ static struct stream *stream_new(struct loop *l, int fd, const struct addr *peer
 	else if (s->family == AF_INET6)
 		s->peer.in6 = peer->u.in6;
 	BUG_ON(event_assign(&s->er, l->base, fd, EV_READ | EV_PERSIST, stream_on_read, s) < 0);
-	BUG_ON(event_assign(&s->ew, l->base, fd, EV_WRITE | EV_PERSIST, stream_on_write, s) < 0);
 	return s;
 }
 
@@ -94,7 +108,10 @@ void stream_close(struct stream **ps)
 	*ps = NULL;
 	BUG_ON(s->state == STREAM_CLOSED);
 	event_del(&s->er);
-	event_del(&s->ew);
+	stream_stop_writing(s);
+	if (s->ew)
+		loop_free_later(s->loop, s->ew);
+	s->ew = NULL;
 	if (s->fd >= 0)
 		close(s->fd);
 	if (s->family == AF_UNIX)
@@ -151,7 +168,7 @@ static void stream_sicken(struct stream *s)
 {
 	log_at(LOG_LV_ERROR, "stream.unwatchable", L_ERR(err_from_errno(errno)));
 	event_del(&s->er);
-	event_del(&s->ew);
+	stream_stop_writing(s);
 	shutdown(s->fd, SHUT_RDWR);
 	s->state = STREAM_SICK;
 	BUG_ON(event_assign(&s->er, s->loop->base, -1, 0, stream_on_sick, s) < 0);
@@ -167,11 +184,11 @@ static void stream_apply(struct stream *s, unsigned had)
 		if (on & STREAM_WANT_READ)
 			bad |= event_add(&s->er, NULL);
 		if (on & STREAM_WANT_WRITE)
-			bad |= event_add(&s->ew, NULL);
+			bad |= event_add(stream_ew(s), NULL);
 		if (off & STREAM_WANT_READ)
 			bad |= event_del(&s->er);
 		if (off & STREAM_WANT_WRITE)
-			bad |= event_del(&s->ew);
+			stream_stop_writing(s);
 		if (bad)
 			stream_sicken(s);
 	}
@@ -225,7 +242,7 @@ void tcp_opts_apply(int fd, const struct tcp_opts *o)
 static void stream_post_result(struct stream *s, enum err e)
 {
 	s->err = (uint8_t)e;
-	event_active(&s->ew, EV_WRITE, 0);
+	event_active(stream_ew(s), EV_WRITE, 0);
 }
 
 /* EAGAIN is a Unix socket's full backlog: like a host that doesn't answer, not like one that refuses. */
@@ -261,7 +278,7 @@ struct stream *stream_dial(struct loop *l, const struct addr *to, const struct t
 		stream_post_result(s, ERR_OK);
 	else if (errno != EINPROGRESS && errno != EINTR)
 		stream_post_result(s, stream_dial_error(errno));
-	else if (event_add(&s->ew, NULL) < 0)
+	else if (event_add(stream_ew(s), NULL) < 0)
 		stream_post_result(s, ERR_NO_MEMORY);
 	return s;
 }
@@ -299,7 +316,7 @@ static void stream_dialled(struct stream *s)
 	if (e == ERR_OK)
 		e = stream_dial_result(s);
 	if (e != ERR_OK) {
-		event_del(&s->ew);
+		stream_stop_writing(s);
 		s->err = (uint8_t)e;
 		s->state = STREAM_IS_FAILED;
 		s->fn(s->arg, STREAM_FAILED);
@@ -308,7 +325,7 @@ static void stream_dialled(struct stream *s)
 	s->state = STREAM_OPEN;
 	stream_apply(s, STREAM_WANT_NONE);
 	if (!(s->want & STREAM_WANT_WRITE))
-		event_del(&s->ew);
+		stream_stop_writing(s);
 	s->fn(s->arg, STREAM_CONNECTED);
 }
 
