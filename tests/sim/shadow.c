@@ -186,13 +186,15 @@ static void saw_close(struct sim_pool *sp, struct upstream *u, enum err why)
 	trace(TR_EFFECT_CLOSE, sp->index, u->id, why);
 	PROMISE(v->state != UP_CLOSING, "POOL-2", "closed twice");
 	PROMISE(v->state != UP_LEASED, "POOL-6", "a leased connection is closed over its client's head");
-	/* POOL-6: who is evicted from the idle ones is the least recently used of those that may go. */
+	/* POOL-6: who is evicted from the idle ones is the least recently used of those that may go. One that came back in this
+	 * very callback may have done so after the choice: it keeps no other from being one too many for min_idle. */
 	for (size_t i = 0; why == ERR_EVICTED && v->state == UP_IDLE && i < s->n_ups; i++) {
 		const struct up_shadow *w = &s->ups[i];
 		size_t idle = 0;
 
 		for (size_t k = 0; k < s->n_ups; k++)
-			idle += s->ups[k].server == w->server && s->ups[k].state == UP_IDLE;
+			idle += s->ups[k].server == w->server && s->ups[k].state == UP_IDLE &&
+				s->ups[k].used_us < u->state_us;
 		if (w->state != UP_IDLE || idle <= (size_t)server_options(&sp->servers[w->server])->min_idle)
 			continue;
 		PROMISE(w->used_us >= v->used_us, "POOL-6",
